@@ -1,0 +1,344 @@
+"""The reference store: everything in plain Python containers, gone at the end of the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from limner.errors import StoreError
+from limner.events.batch import I64, EventBatch, concat
+from limner.events.log import Appended, Position
+from limner.events.raw import Import, Refused
+from limner.privacy.identity import Sealed
+from limner.stores.refused import names, normal, pack
+from limner.stores.segments import READ_ROWS, compact, emptied, without_target
+
+
+class MemoryStore:
+    """A `Store` without files; for trying things out and for tests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._undo: list[Callable[[], object]] = []
+        self._depth = 0
+        self._failed = False
+        self._meta: dict[str, str] = {}
+        self.log = MemoryLog(self)
+        self.identities = MemoryIdentities(self)
+        self.quarantine = MemoryQuarantine(self)
+        self.imports = MemoryImports(self)
+
+    @property
+    def home(self) -> Path | None:
+        """No folder."""
+        return None
+
+    @property
+    def fresh(self) -> bool:
+        """Always new."""
+        return True
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside happen, or none; other threads wait until it is over."""
+        with self._lock:
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1 and self._failed:
+                    raise StoreError("a part of this transaction failed, so all of it is undone")
+            except BaseException:
+                self._failed = True
+                if self._depth == 1:
+                    for undo in reversed(self._undo):
+                        undo()
+                raise
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self._undo.clear()
+                    self._failed = False
+
+    @contextmanager
+    def writing(self, undo: Callable[[], object]) -> Iterator[None]:
+        """One write, and how to take it back."""
+        with self.transaction():
+            self._undo.append(undo)
+            yield
+
+    def get_meta(self, name: str) -> str | None:
+        """A fact about the store, None if it was never set."""
+        return self._meta.get(name)
+
+    def set_meta(self, name: str, value: str) -> None:
+        """Keep a fact about the store."""
+        old = dict(self._meta)
+        with self.writing(lambda: setattr(self, "_meta", old)):
+            self._meta[name] = value
+
+    def seal(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class MemoryLog:
+    """Batches in a list, digests in a dictionary."""
+
+    name = "event log"
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._batches: list[EventBatch] = []
+        self._checks: dict[bytes, int] = {}
+
+    def head(self) -> Position:
+        """The position that the next row will get."""
+        with self._store._lock:
+            return sum(len(batch) for batch in self._batches)
+
+    def append(self, batch: EventBatch) -> Appended:
+        """Write the rows whose digest is new."""
+        digests = batch.array("digest").to_pylist()
+        checks = [check or 0 for check in batch.array("check").to_pylist()]
+        if None in digests:
+            raise ValueError("every row of a batch needs a digest; privacy.admit gives it one")
+        kept, conflict = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
+        before = list(self._batches)
+        added: list[bytes] = []
+
+        def undo() -> None:
+            self._batches = before
+            for digest in added:
+                del self._checks[digest]
+
+        with self._store.writing(undo):
+            first = self.head()
+            for row, (digest, check) in enumerate(zip(digests, checks, strict=True)):
+                known = self._checks.get(digest)
+                if known is None:
+                    kept[row] = True
+                    self._checks[digest] = check
+                    added.append(digest)
+                else:
+                    conflict[row] = known != check
+            if kept.any():
+                self._batches = [*self._batches, compact(batch.take(kept))]
+        return Appended(first, kept, conflict)
+
+    def read(
+        self, start: Position = 0, stop: Position | None = None
+    ) -> Iterator[tuple[Position, EventBatch]]:
+        """Rows from `start` up to `stop` as they are now."""
+        with self._store._lock:
+            return _between(self._batches, start, self.head() if stop is None else stop)
+
+    def events_of(self, user: bytes) -> tuple[I64, EventBatch]:
+        """All rows of one user with their positions."""
+        return self._rows_of(user, "user_id")
+
+    def blank(self, positions: I64, *, forget: bool = False) -> int:
+        """Empty these rows; with `forget`, their digests too."""
+        return self._rewrite(
+            positions,
+            lambda batch, rows: emptied(batch, rows, forget=forget),
+            forget=forget,
+        )
+
+    def erase(self, user: bytes) -> int:
+        """Blank the user's rows, and take the user out of rows about them."""
+        with self._store.transaction():
+            own, _ = self.events_of(user)
+            gone = self.blank(own)
+            about, _ = self._rows_of(user, "target_user_id")
+            self._rewrite(about, without_target)
+            return gone + len(about)
+
+    def holds(self, user: bytes) -> bool:
+        """Whether any row is of this user or about them."""
+        return any(len(self._rows_of(user, name)[0]) for name in ("user_id", "target_user_id"))
+
+    def _rows_of(self, user: bytes, column: str) -> tuple[I64, EventBatch]:
+        positions, parts = [np.empty(0, np.int64)], []
+        for first, batch in self.read():
+            values = batch.array(column).dictionary_decode()
+            rows = np.flatnonzero(pc.fill_null(pc.equal(values, user), False))
+            if len(rows):
+                positions.append(first + rows)
+                parts.append(batch.take(rows))
+        return np.concatenate(positions), compact(concat(parts))
+
+    def _rewrite(
+        self, positions: I64, change: Callable[..., EventBatch], *, forget: bool = False
+    ) -> int:
+        with self._store._lock:
+            wanted = checked(positions, self.head())
+            batches, checks = list(self._batches), dict(self._checks)
+
+            def undo() -> None:
+                self._batches, self._checks = batches, checks
+
+            with self._store.writing(undo):
+                count, first, changed = 0, 0, []
+                for batch in batches:
+                    rows = np.zeros(len(batch), bool)
+                    rows[wanted[(wanted >= first) & (wanted < first + len(batch))] - first] = True
+                    first += len(batch)
+                    count += int((rows & batch.live()).sum())
+                    if forget:
+                        for digest in batch.take(rows).array("digest").to_pylist():
+                            self._checks.pop(digest, None)
+                    changed.append(change(batch, rows) if rows.any() else batch)
+                self._batches = changed
+                return count
+
+
+class MemoryIdentities:
+    """Sealed identities by pseudonym."""
+
+    name = "identity table"
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._rows: dict[bytes, Sealed] = {}
+
+    def add(self, rows: Sequence[Sealed]) -> None:
+        """Keep rows whose pseudonym is new."""
+        with self._changing():
+            for row in rows:
+                self._rows.setdefault(row.pseudonym, row)
+
+    def get(self, pseudonym: bytes) -> Sealed | None:
+        """The row of one pseudonym."""
+        with self._store._lock:
+            return self._rows.get(pseudonym)
+
+    def known(self) -> set[bytes]:
+        """Every pseudonym in the table."""
+        with self._store._lock:
+            return set(self._rows)
+
+    def delete(self, pseudonym: bytes) -> bool:
+        """Remove a row; whether there was one."""
+        with self._changing():
+            return self._rows.pop(pseudonym, None) is not None
+
+    def erase(self, user: bytes) -> int:
+        """`delete`, as a count."""
+        return int(self.delete(user))
+
+    def holds(self, user: bytes) -> bool:
+        """Whether there is a row."""
+        return self.get(user) is not None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._store._lock:
+            old = dict(self._rows)
+            with self._store.writing(lambda: setattr(self, "_rows", old)):
+                yield
+
+
+class MemoryQuarantine:
+    """Refused rows in order of arrival."""
+
+    name = "quarantine"
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._rows: dict[tuple[str, int, str, str], tuple[int, Refused]] = {}
+
+    def add(self, refused: list[Refused], *, import_id: int = 0) -> None:
+        """Keep rows that are not there yet."""
+        with self._changing():
+            for row in refused:
+                key = (row.where, row.line, row.rule, pack(row.row))
+                self._rows.setdefault(key, (import_id, normal(row)))
+
+    def rows(self, *, limit: int = 100, import_id: int | None = None) -> list[Refused]:
+        """The newest refused rows, newest first."""
+        with self._store._lock:
+            newest = reversed(self._rows.values())
+            found = [row for own, row in newest if import_id is None or own == import_id]
+        return found[:limit]
+
+    def counts(self) -> dict[str, int]:
+        """How many rows each rule refused."""
+        counts: dict[str, int] = {}
+        with self._store._lock:
+            for _, row in self._rows.values():
+                counts[row.rule] = counts.get(row.rule, 0) + 1
+        return counts
+
+    def erase(self, user: bytes) -> int:
+        """Remove the user's rows, and rows about them."""
+        with self._changing():
+            before = len(self._rows)
+            self._rows = {
+                key: kept for key, kept in self._rows.items() if not names(kept[1].row, user)
+            }
+            return before - len(self._rows)
+
+    def holds(self, user: bytes) -> bool:
+        """Whether there is a row of this user or about them."""
+        with self._store._lock:
+            return any(names(row.row, user) for _, row in self._rows.values())
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._store._lock:
+            old = dict(self._rows)
+            with self._store.writing(lambda: setattr(self, "_rows", old)):
+                yield
+
+
+class MemoryImports:
+    """Imports by id."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._entries: dict[int, Import] = {}
+
+    def start(self, where: str, now: int) -> Import:
+        """Open a new entry with the next id, from 1."""
+        with self._store._lock:
+            entry = Import(max(self._entries, default=0) + 1, where, now)
+            self.save(entry)
+        return entry
+
+    def save(self, entry: Import) -> None:
+        """Replace the entry of the same id."""
+        with self._store._lock:
+            old = dict(self._entries)
+            with self._store.writing(lambda: setattr(self, "_entries", old)):
+                self._entries[entry.import_id] = entry
+
+    def entries(self) -> list[Import]:
+        """All entries, oldest first."""
+        with self._store._lock:
+            return [self._entries[import_id] for import_id in sorted(self._entries)]
+
+
+def checked(positions: I64, head: Position) -> I64:
+    """Positions sorted, each once. Raises ValueError if one is not in the log."""
+    wanted = np.unique(np.asarray(positions, np.int64))
+    if len(wanted) and (wanted[0] < 0 or wanted[-1] >= head):
+        raise ValueError(f"positions {wanted[0]} to {wanted[-1]} are not all in a log of {head}")
+    return wanted
+
+
+def _between(
+    batches: list[EventBatch], start: Position, stop: Position
+) -> Iterator[tuple[Position, EventBatch]]:
+    first = 0
+    for batch in batches:
+        low, high = max(start, first), min(stop, first + len(batch))
+        for place in range(low, high, READ_ROWS):
+            yield place, batch.slice(place - first, min(place + READ_ROWS, high) - first)
+        first += len(batch)

@@ -1,0 +1,43 @@
+"""How a refused row is kept: as JSON, which also is what tells it from another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from limner.events.raw import Refused
+
+USER_FIELDS = ("user_id", "target_user_id")
+
+
+def pack(row: dict[str, Any]) -> str:
+    """A row's fields as JSON; pseudonyms become hexadecimal, as `Event` spells them.
+
+    >>> pack({"user_id": bytes(2), "value": 1.5})
+    '{"user_id":"0000","value":1.5}'
+    """
+    plain = {key: value.hex() if isinstance(value, bytes) else value for key, value in row.items()}
+    return msgspec.json.encode(plain, enc_hook=_plain).decode()
+
+
+def unpack(text: str) -> dict[str, Any]:
+    """The row that `pack` wrote."""
+    row: dict[str, Any] = msgspec.json.decode(text)
+    return row
+
+
+def normal(refused: Refused) -> Refused:
+    """The row as it will be read back."""
+    row = unpack(pack(refused.row))
+    return Refused(refused.where, refused.line, refused.rule, refused.reason, row)
+
+
+def names(row: dict[str, Any], user: bytes) -> bool:
+    """Whether a row that was read back is of this pseudonym, or about it."""
+    return any(row.get(field) == user.hex() for field in USER_FIELDS)
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else str(value)
