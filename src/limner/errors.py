@@ -1,0 +1,90 @@
+"""Every error Limner raises on purpose, and what each one means.
+
+LimnerError                 what is wrong, where, and how to mend it
+├── UsageError              the caller asked for something that cannot be (exit code 2)
+│   ├── ConfigError         limner.toml or LIMNER_* holds an unknown key or a bad value
+│   ├── MissingExtra        an optional ability is not installed; names the install command
+│   └── NotFound            an unknown user, item, import, slot or model
+├── InputError              a file or payload cannot be read at all (single rows go to quarantine)
+├── StoreError              the store cannot do what was asked
+│   ├── StoreBusy           another process writes to this store
+│   ├── StoreCorrupt        stored bytes do not match their hash or format
+│   ├── KeyMissing          the store's keys are not where they should be
+│   └── OutOfOrder          a batch does not start at the state's next position
+└── ModelError              a model cannot be fitted, loaded or used
+"""
+
+from __future__ import annotations
+
+
+class LimnerError(Exception):
+    """An error with three parts: `what` is wrong, `where`, and how to `mend` it.
+
+    >>> print(LimnerError("no user column", where="shop.csv", mend="add --map user_id=buyer"))
+    shop.csv: no user column
+      to mend it: add --map user_id=buyer
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        super().__init__(what, where, mend)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  to mend it: {self.mend}" if self.mend else head
+
+
+class UsageError(LimnerError):
+    """The request itself is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key is unknown or its value is not allowed."""
+
+
+class MissingExtra(UsageError):
+    """An ability lives in an extra that is not installed."""
+
+    def __init__(self, ability: str, extra: str) -> None:
+        super().__init__(
+            f"{ability} needs an extra that is not installed",
+            mend=f"pip install 'limner[{extra}]'",
+        )
+
+
+class NotFound(UsageError):
+    """An id that Limner does not know."""
+
+
+class InputError(LimnerError):
+    """A file or payload that cannot be read at all."""
+
+
+class StoreError(LimnerError):
+    """The store cannot do what was asked."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds the store's write lock."""
+
+
+class StoreCorrupt(StoreError):
+    """Stored bytes do not match their hash or format."""
+
+
+class KeyMissing(StoreError):
+    """The keys of a store are not where they should be."""
+
+
+class OutOfOrder(StoreError):
+    """A batch's first position is not the state's next one."""
+
+
+class ModelError(LimnerError):
+    """A model cannot be fitted, loaded or used."""

@@ -1,0 +1,294 @@
+"""Events, one at a time and in columns.
+
+`Event` is what a user of the library sees; `EventBatch` is the same in Arrow columns, as it is
+written to the log and folded into portraits. Column names are the field names of `Event`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+PROPERTY = "properties."
+"""Prefix of the columns that hold an event's properties, one typed column a property."""
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+"""Times are integers of microseconds since 1970-01-01 UTC, everywhere inside Limner."""
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_USER = pa.dictionary(pa.int32(), pa.binary(16))
+
+SCHEMA = pa.schema(
+    [
+        ("user_id", _USER),  # pseudonym, 16 bytes
+        ("item_id", _TEXT),
+        ("event_type", _TEXT),  # null in a row that was erased or undone
+        ("timestamp", pa.int64()),  # event time, µs
+        ("received_at", pa.int64()),  # processing time, µs
+        ("digest", pa.binary(16)),  # keyed digest of the event's identity (law 2)
+        ("check", pa.uint64()),  # keyed digest of its content
+        ("event_id", pa.string()),
+        ("source", _TEXT),
+        ("value", pa.float64()),
+        ("unit", _TEXT),
+        ("quantity", pa.float64()),
+        ("group_id", _TEXT),
+        ("recommendation_id", _TEXT),
+        ("target_user_id", _USER),
+        ("tz", _TEXT),
+        ("flags", pa.uint32()),  # bits of the cleaning rules that flagged the row
+        ("import_id", pa.int32()),  # 0 for live events
+    ]
+)
+"""Columns that every batch has, in this order; property columns follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a user did, when.
+
+    `timestamp` is event time and `received_at` processing time, both µs since 1970 UTC; `value`
+    is in `unit` (money, stars, seconds, share); `group_id` is the session or basket. `position`
+    is the event's place in the log. Inside Limner `user_id` is the pseudonym in hexadecimal.
+    """
+
+    user_id: str
+    event_type: str
+    timestamp: int
+    item_id: str | None = None
+    event_id: str | None = None
+    source: str | None = None
+    value: float | None = None
+    unit: str | None = None
+    quantity: float | None = None
+    group_id: str | None = None
+    recommendation_id: str | None = None
+    target_user_id: str | None = None
+    tz: str | None = None
+    received_at: int = 0
+    position: int = -1
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EventBatch:
+    """Admitted, clean events in Arrow columns: `SCHEMA`, then `properties.*`.
+
+    Immutable. One chunk a column, so a numpy view costs nothing.
+    Raises ValueError if a column of `SCHEMA` has another type.
+    """
+
+    __slots__ = ("table",)
+
+    def __init__(self, table: pa.Table) -> None:
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        for name in missing:
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+        properties = sorted(n for n in table.column_names if n.startswith(PROPERTY))
+        table = table.select(SCHEMA.names + properties).combine_chunks()
+        for declared in SCHEMA:
+            if table.schema.field(declared.name).type != declared.type:
+                raise ValueError(
+                    f"column {declared.name} is {table.schema.field(declared.name).type}, "
+                    f"not {declared.type}"
+                )
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EventBatch) and self.to_pylist() == other.to_pylist()
+
+    __hash__ = None  # type: ignore[assignment]  # equal by content, so unhashable
+
+    @property
+    def properties(self) -> list[str]:
+        """Names of the properties that have a column."""
+        return [
+            name.removeprefix(PROPERTY)
+            for name in self.table.column_names
+            if name.startswith(PROPERTY)
+        ]
+
+    def array(self, name: str) -> pa.Array:
+        """One column as an Arrow array; all null if the batch has no such property."""
+        if name not in self.table.column_names:
+            return pa.nulls(len(self))
+        column = self.table.column(name)
+        return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+    def numbers(self, name: str, missing: float = np.nan) -> F64:
+        """A numeric column as float64, nulls (and text that is no number) as `missing`."""
+        return as_numbers(self.array(name), missing)
+
+    def times(self, name: str = "timestamp") -> I64:
+        """A time column as int64 µs; 0 where null."""
+        array: I64 = pc.fill_null(self.array(name), 0).to_numpy(zero_copy_only=False)
+        return array
+
+    def codes(self, name: str) -> tuple[I32, list[Any]]:
+        """A dictionary column as (codes, values): int32 codes into `values`, −1 where null."""
+        return as_codes(self.array(name))
+
+    def live(self) -> Bool:
+        """Rows that were neither erased nor undone."""
+        mask: Bool = pc.is_valid(self.array("event_type")).to_numpy(zero_copy_only=False)
+        return mask
+
+    def take(self, rows: npt.ArrayLike) -> EventBatch:
+        """The rows at these indices (or where this mask is true), in that order."""
+        index = np.asarray(rows)
+        if index.dtype == bool:
+            if index.all():
+                return self
+            return EventBatch(self.table.filter(pa.array(index)))
+        return EventBatch(self.table.take(pa.array(index)))
+
+    def slice(self, start: int, stop: int) -> EventBatch:
+        """Rows `start` to `stop`, without copying."""
+        return EventBatch(self.table.slice(start, stop - start))
+
+    def with_column(self, name: str, values: Any) -> EventBatch:
+        """The same batch with one column of `SCHEMA` replaced."""
+        index = self.table.column_names.index(name)
+        return EventBatch(
+            self.table.set_column(index, name, pa.array(values, SCHEMA.field(name).type))
+        )
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Rows as dictionaries; for tests and small reads."""
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
+    def events(self, positions: Sequence[int] | I64 | None = None) -> list[Event]:
+        """Rows as `Event` objects, erased ones left out; for people, not for hot paths."""
+        names = set(Event.__slots__) & set(SCHEMA.names)
+        out = []
+        for index, row in enumerate(self.to_pylist()):
+            if row["event_type"] is None:
+                continue
+            fields = {name: row[name] for name in names if row[name] is not None}
+            for user in ("user_id", "target_user_id"):
+                if user in fields:
+                    fields[user] = fields[user].hex()
+            properties = {
+                name.removeprefix(PROPERTY): value
+                for name, value in row.items()
+                if name.startswith(PROPERTY) and value is not None
+            }
+            place = int(positions[index]) if positions is not None else -1
+            out.append(Event(**fields, properties=properties, position=place))
+        return out
+
+    @classmethod
+    def empty(cls) -> EventBatch:
+        """A batch of no rows."""
+        return cls(SCHEMA.empty_table())
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> EventBatch:
+        """A batch from mappings whose keys are columns; `user_id` is the 16-byte pseudonym.
+
+        For tests and replay: no cleaning and no admission happens here.
+        """
+        data = list(rows)
+        names = SCHEMA.names + sorted({k for row in data for k in row if k.startswith(PROPERTY)})
+        columns: dict[str, pa.Array] = {}
+        for name in names:
+            values = [row.get(name) for row in data]
+            if name not in SCHEMA.names:
+                columns[name] = pa.array(values)
+                continue
+            wanted = SCHEMA.field(name).type
+            plain = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
+            array = pa.array(values, plain)
+            columns[name] = array.dictionary_encode() if plain is not wanted else array
+        return cls(pa.table(columns))
+
+
+def as_codes(array: pa.Array) -> tuple[I32, list[Any]]:
+    """(codes, values) of an Arrow array: int32 codes into `values`, −1 where null."""
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    elif len(array.dictionary) > 2 * len(array):
+        # a slice drags along the dictionary of the whole: keep what it uses
+        array = array.cast(array.type.value_type).dictionary_encode()
+    codes: I32 = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+    return codes.astype(np.int32, copy=False), array.dictionary.to_pylist()
+
+
+def as_numbers(array: pa.Array, missing: float = np.nan) -> F64:
+    """An Arrow array as float64; null, and text that is no number, become `missing`."""
+    if pa.types.is_null(array.type):
+        return np.full(len(array), missing)
+    if pa.types.is_dictionary(array.type):
+        codes, values = as_codes(array)
+        table = np.append([_number(value, missing) for value in values], missing)
+        return np.asarray(table[codes], dtype=np.float64)
+    if pa.types.is_string(array.type):
+        return np.array([_number(value, missing) for value in array.to_pylist()], dtype=np.float64)
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    numbers: F64 = pc.fill_null(array.cast(pa.float64()), missing).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _number(value: object, missing: float) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return missing
+
+
+def concat(batches: Sequence[EventBatch]) -> EventBatch:
+    """Batches end to end; a property whose type differs between them becomes text."""
+    tables = [batch.table for batch in batches if len(batch)]
+    if not tables:
+        return EventBatch.empty()
+    if len(tables) == 1:
+        return EventBatch(tables[0])
+    types: dict[str, pa.DataType] = {}
+    for table in tables:
+        for field_ in table.schema:
+            known = types.get(field_.name)
+            if known is None or pa.types.is_null(known):
+                types[field_.name] = field_.type
+            elif known != field_.type and not pa.types.is_null(field_.type):
+                types[field_.name] = _common(known, field_.type)
+    unified = []
+    for table in tables:
+        for name, wanted in types.items():
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), wanted))
+            elif table.schema.field(name).type != wanted:
+                index = table.column_names.index(name)
+                table = table.set_column(index, name, _cast(table.column(name), wanted))
+        unified.append(table.select(list(types)))
+    return EventBatch(pa.concat_tables(unified).unify_dictionaries())
+
+
+def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType:
+    def numeric(t: pa.DataType) -> bool:
+        return bool(pa.types.is_integer(t) or pa.types.is_floating(t))
+
+    return pa.float64() if numeric(a) and numeric(b) else _TEXT
+
+
+def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if wanted == _TEXT and not pa.types.is_null(column.type):
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        return column.cast(pa.string()).dictionary_encode()
+    return column.cast(wanted)

@@ -1,0 +1,98 @@
+"""Rows as a source delivers them: canonical column names, values still as they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+ITEM = "$item"
+"""Event type of an item version: its attributes are the row's properties."""
+USER = "$user"
+"""Event type of a user's declared attributes: they are the row's properties."""
+DELETE_ITEM = "$delete_item"
+"""Event type that ends an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Rows of one source under canonical names, before admission and cleaning.
+
+    `table` has any of the columns of `SCHEMA` but `digest`, `check`, `flags` and `import_id`,
+    under those names, of any type a file format yields (usually text), and properties as
+    `properties.NAME` (also of any type). Two columns are always there: `line`, int64, the
+    1-based row or line in `where`; and `content`, binary, all source columns of the row joined
+    injectively, from which the event's identity is made (law 2). After admission `user_id` and
+    `target_user_id` are 16-byte pseudonyms, and `digest` and `check` have taken the place of
+    `content`. `where` names the file or request, for messages; `source` is part of an event's
+    identity when it carries an id of its own.
+    """
+
+    table: pa.Table
+    where: str
+    source: str
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that was not admitted, why, and how to mend it; kept in quarantine.
+
+    `row` holds the row's fields after admission, so no user id in clear text.
+    """
+
+    where: str
+    line: int
+    rule: str
+    reason: str
+    row: dict[str, Any]
+
+
+class Quarantine(Protocol):
+    """Keeps refused rows and their reasons."""
+
+    def add(self, refused: list[Refused], *, import_id: int = 0) -> None:
+        """Keep these rows; a row already there (same place, rule and content) is not doubled."""
+        ...
+
+    def rows(self, *, limit: int = 100, import_id: int | None = None) -> list[Refused]:
+        """The newest refused rows."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """How many rows each rule refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One run of `limner import`: where it came from and what became of its rows."""
+
+    import_id: int
+    where: str
+    started_at: int
+    finished_at: int | None = None
+    rows: int = 0
+    added: int = 0
+    repeated: int = 0
+    refused: int = 0
+    undone_at: int | None = None
+
+
+class ImportLedger(Protocol):
+    """The list of imports, so that each can be undone."""
+
+    def start(self, where: str, now: int) -> Import:
+        """Open a new entry with the next id, from 1."""
+        ...
+
+    def save(self, entry: Import) -> None:
+        """Replace the entry of the same id."""
+        ...
+
+    def entries(self) -> list[Import]:
+        """All entries, oldest first."""
+        ...

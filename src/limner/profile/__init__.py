@@ -1,0 +1,1 @@
+"""Facets and the portraits made of them."""

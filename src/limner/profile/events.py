@@ -1,0 +1,209 @@
+"""The events of one fold as the facets see them: dense ids, codes and numbers in columns."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from limner.catalog.catalog import Catalog, hash64
+from limner.errors import ConfigError
+from limner.events.arrays import Vocabulary
+from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch
+from limner.events.raw import DELETE_ITEM, ITEM, USER
+
+Where = Mapping[str, str | float | Sequence[str]]
+"""Column path → what it must be: a text, one of several texts, or a comparison such as ">0"."""
+
+HOUR = 3_600 * SECOND
+RESERVED = (ITEM, USER, DELETE_ITEM)
+_COMPARISONS: dict[str, Callable[[Any, float], Any]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+class Events:
+    """A batch sorted by user row, with the item version valid at each event's time.
+
+    Paths name columns: `event_type`, `value`, `quantity`, `hour`, `weekday`, `properties.NAME`
+    and `item.NAME` (an attribute of the item's version).
+    """
+
+    def __init__(
+        self,
+        batch: EventBatch,
+        positions: I64,
+        rows: I64,
+        items: I32,
+        catalog: Catalog,
+        words: dict[str, Vocabulary],
+        timezone: str,
+    ) -> None:
+        self.batch = batch
+        self.row = rows
+        self.position = positions
+        self.item = items
+        self.time = batch.times()
+        self.catalog = catalog
+        self._words = words
+        self._timezone = timezone
+        self._numbers: dict[str, F64] = {}
+        self._masks: dict[str, Bool] = {}
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @cached_property
+    def version(self) -> I32:
+        """The item version of each event, −1 where there is none."""
+        return self.catalog.versions_at(self.item, self.time)
+
+    @cached_property
+    def ordinary(self) -> Bool:
+        """Events of users, as opposed to items' and users' attributes."""
+        codes, values = self.batch.codes("event_type")
+        return ~np.append([value in RESERVED for value in values], True)[codes]
+
+    @cached_property
+    def group(self) -> I64:
+        """64-bit hash of each event's group; 0 where it has none."""
+        codes, values = self.batch.codes("group_id")
+        table = np.array([hash64(value) >> 1 for value in values] + [0], dtype=np.int64)
+        return table[codes]
+
+    @cached_property
+    def local_hours(self) -> I64:
+        """Hours since 1970 in each user's own time zone."""
+        codes, values = self.batch.codes("tz")
+        zones = [*values, self._timezone]
+        hours = self.time // HOUR
+        out = np.empty_like(hours)
+        for code in np.unique(codes).tolist():
+            mine = codes == code
+            unique, inverse = np.unique(hours[mine], return_inverse=True)
+            local = np.array([_local(zones[code], hour) for hour in unique.tolist()])
+            out[mine] = local[inverse]
+        return out
+
+    def where(self, where: Where) -> Bool:
+        """Ordinary events that meet every condition."""
+        mask = self.ordinary
+        for path, wanted in where.items():
+            known = f"{path} {wanted}"
+            if known not in self._masks:
+                self._masks[known] = self._condition(path, wanted)
+            mask = mask & self._masks[known]
+        return mask
+
+    def _condition(self, path: str, wanted: str | float | Sequence[str]) -> Bool:
+        comparison = _comparison(wanted)
+        if comparison is not None:
+            compare, bound = comparison
+            numbers = self.number(path)
+            mask: Bool = compare(numbers, bound) & ~np.isnan(numbers)
+            return mask
+        texts = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+        index, codes = self.keys(path)
+        words = self.vocabulary(path)
+        accepted = [words.code(str(text)) for text in texts]
+        mask = np.zeros(len(self), dtype=bool)
+        mask[index[np.isin(codes, accepted)]] = True
+        return mask
+
+    def unique(self, index: I64) -> I64:
+        """Different event indices, ascending."""
+        return np.flatnonzero(np.bincount(index, minlength=len(self)))
+
+    def vocabulary(self, path: str) -> Vocabulary:
+        """The texts that the codes of a path stand for."""
+        return vocabulary(path, self.catalog, self._words)
+
+    def number(self, path: str) -> F64:
+        """A numeric column, NaN where missing; "1" is the number one."""
+        if path not in self._numbers:
+            self._numbers[path] = self._number(path)
+        return self._numbers[path]
+
+    def _number(self, path: str) -> F64:
+        if path == "1":
+            return np.ones(len(self))
+        if path.startswith("item."):
+            return self.catalog.numbers_at(path.removeprefix("item."), self.version)
+        return self.batch.numbers(path)
+
+    def total(self, paths: Sequence[str]) -> F64:
+        """The sum of several numeric columns, missing ones as 0."""
+        out = np.zeros(len(self))
+        for path in paths:
+            out += np.nan_to_num(self.number(path))
+        return out
+
+    def keys(self, path: str) -> tuple[I64, I32]:
+        """(events, codes): which event has which value of a text column."""
+        if path.startswith("item."):
+            return self.catalog.codes_at(path.removeprefix("item."), self.version)
+        codes, values = self.batch.codes(path)
+        codes = self.vocabulary(path).translate(codes, [str(value) for value in values])
+        index = np.flatnonzero(codes >= 0)
+        return index, codes[index]
+
+
+def vocabulary(path: str, catalog: Catalog, words: dict[str, Vocabulary]) -> Vocabulary:
+    """The vocabulary of a path: the catalog's for `item.NAME`, else the state's own."""
+    if path.startswith("item."):
+        return catalog.words.setdefault(path.removeprefix("item."), Vocabulary())
+    return words.setdefault(path, Vocabulary())
+
+
+def check_path(path: str, where: str) -> None:
+    """Raise ConfigError if a path names no column that an event can have."""
+    plain = (
+        "event_type",
+        "value",
+        "quantity",
+        "group_id",
+        "unit",
+        "source",
+        "tz",
+        "hour",
+        "weekday",
+        "1",
+    )
+    if path not in plain and not path.startswith(("item.", PROPERTY)):
+        raise ConfigError(
+            f"{path!r} is no column of an event",
+            where=where,
+            mend=f"use one of {', '.join(plain)}, item.NAME or properties.NAME",
+        )
+
+
+def _comparison(wanted: object) -> tuple[Callable[[Any, float], Any], float] | None:
+    if not isinstance(wanted, str):
+        return None
+    for sign, compare in _COMPARISONS.items():
+        if wanted.startswith(sign):
+            try:
+                return compare, float(wanted.removeprefix(sign))
+            except ValueError:
+                return None
+    return None
+
+
+@lru_cache(maxsize=100_000)
+def _local(zone: str, hour: int) -> int:
+    """An hour since 1970 UTC as hours since 1970 of a zone's wall clock."""
+    try:
+        moment = datetime.fromtimestamp(hour * 3600, UTC).astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        return hour
+    offset = moment.utcoffset()
+    return hour + (int(offset.total_seconds()) // 3600 if offset else 0)

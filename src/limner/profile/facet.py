@@ -1,0 +1,215 @@
+"""What a facet is: one measurable aspect of a user, defined once, as a monoid (law 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.errors import ConfigError
+from limner.events.arrays import Vocabulary
+from limner.events.batch import DAY, F64, I64
+from limner.profile.events import Events, check_path
+from limner.profile.merge import TIME, Column, Values
+from limner.profile.pool import MapSpec
+
+Section = Literal["basic", "behaviour", "interests", "value"]
+SECTIONS: tuple[Section, ...] = ("basic", "behaviour", "interests", "value")
+
+COUNTED = (Column("n", "sum", "u4"), TIME)
+"""Columns that every facet has: how many events support it, and the newest one's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """What a batch contributes to one facet.
+
+    `touched`: indices of the events that support it, ascending. `fixed`: its own fixed columns
+    for these events. `scattered`: for a wide column of sums or maxima of which an event touches
+    one place, (place, value) for these events. `entries`: (event index, key, columns) for its map.
+    """
+
+    touched: I64
+    fixed: Values
+    scattered: Mapping[str, tuple[I64, npt.NDArray[Any]]] = field(default_factory=dict)
+    entries: tuple[I64, npt.NDArray[Any], Values] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a slot that ranks things: its share of the user's whole, and its movement."""
+
+    key: str
+    weight: float
+    share: float
+    recent_share: float
+    against_all: float | None = None
+    """Share ÷ the share among all users; 1 is ordinary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One line of a portrait.
+
+    `value` is a number, a text, or a list of entries, in `unit`; `text` says it in plain words.
+    `confidence` is n/(n + 5) with n the supporting events, each counted 2^(−age/half-life), the
+    age being the newest one's: five fresh events give one half. `percentile` and `tier` place a
+    number among all users. Times are µs, half-life is in days.
+    """
+
+    name: str
+    section: Section
+    label: str
+    value: Any
+    text: str
+    confidence: float
+    events: int
+    changed_at: int | None
+    unit: str | None = None
+    half_life: float | None = None
+    percentile: float | None = None
+    tier: str | None = None
+    error: float | None = None
+    facet: str = ""
+
+
+class View(Protocol):
+    """One user's state, as `Facet.read` sees it."""
+
+    def fixed(self, facet: str) -> Values:
+        """The facet's fixed columns as arrays of length 1."""
+        ...
+
+    def entries(self, facet: str) -> tuple[npt.NDArray[Any], Values]:
+        """The keys and columns of the facet's map."""
+        ...
+
+    def spilled(self, facet: str) -> F64:
+        """Count and sums of the entries that the facet's map let go."""
+        ...
+
+    def dropped(self, facet: str) -> float:
+        """The stated error of the facet's map: the greatest weight it let go."""
+        ...
+
+    def vocabulary(self, path: str) -> Vocabulary:
+        """The texts behind the codes of a path."""
+        ...
+
+    def totals(self, facet: str, keys: npt.NDArray[Any]) -> F64:
+        """Among all users: sums of the map's numeric columns for each key, (n, columns)."""
+        ...
+
+    def whole(self, facet: str) -> F64:
+        """The same over all keys, (columns,)."""
+        ...
+
+    def percentile(self, slot: str, value: float) -> float | None:
+        """Which share of users have a smaller value; None while unknown."""
+        ...
+
+
+class Facet(Protocol):
+    """The contract. `limner.testing` ships the tests of law 1 for any implementation."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the facets; slots and evidence refer to it."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its fixed columns, beside `COUNTED`."""
+        ...
+
+    @property
+    def map(self) -> MapSpec | None:
+        """Its keyed map, if it has one."""
+        ...
+
+    def lift(self, events: Events) -> Lifted:
+        """What each event contributes; MUST depend on the event and its item version only."""
+        ...
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        """The facet's slots at a moment (µs); empty while nothing is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FacetConfig:
+    """One `[[facet]]` of a domain file or of limner.toml.
+
+    `where` selects events, `key` names what a keyed facet counts by, `of` and `over` the numeric
+    columns summed above and below a ratio (`only` narrows what counts above), `half_life` (and
+    `short_half_life`) durations such as "30d", `bound` how many keys or events are kept a user,
+    `weights` the worth of each event type.
+    """
+
+    name: str
+    kind: str
+    section: Section
+    label: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
+    of: Sequence[str] = ("value",)
+    over: Sequence[str] = ("1",)
+    only: Mapping[str, Any] = field(default_factory=dict)
+    half_life: str = "180d"
+    short_half_life: str = "14d"
+    bound: int = 128
+    unit: str = ""
+    text: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise ConfigError if a path or a duration cannot be understood."""
+        at = f"facet {self.name!r}"
+        if self.section not in SECTIONS:
+            raise ConfigError(
+                f"section {self.section!r} does not exist",
+                where=at,
+                mend=f"use one of {', '.join(SECTIONS)}",
+            )
+        for path in [
+            *self.where,
+            *self.only,
+            *self.of,
+            *self.over,
+            *([self.key] if self.key else []),
+        ]:
+            check_path(path, at)
+        duration(self.half_life, at)
+        duration(self.short_half_life, at)
+
+
+UNITS = {"s": 1.0 / 86_400, "m": 1.0 / 1_440, "h": 1.0 / 24, "d": 1.0, "w": 7.0, "y": 365.25}
+
+
+def duration(text: str, where: str = "") -> float:
+    """A duration such as "30d", "2w", "12h" in µs.
+
+    >>> duration("2w") == 14 * DAY
+    True
+    """
+    try:
+        return float(text[:-1]) * UNITS[text[-1]] * DAY
+    except (KeyError, ValueError, IndexError):
+        raise ConfigError(
+            f"{text!r} is no duration", where=where, mend='write a number and a unit: "30d", "12h"'
+        ) from None
+
+
+def confidence(n: float, newest: int | None, half_life: float | None, now: int) -> float:
+    """n'/(n' + 5), n' = n · 2^(−age/half-life): grows with evidence, fades with its age.
+
+    Without a half-life of its own a slot is taken to fade by half in a year.
+    """
+    if newest is None or n <= 0:
+        return 0.0
+    age = max(now - newest, 0)
+    effective = float(n * np.exp2(-age / (half_life or 365 * DAY)))
+    return effective / (effective + 5)

@@ -1,0 +1,137 @@
+"""Affinities: what a user leans to, in a long and a short half-life, and the drift between.
+
+Each key holds Σ w·2^(−age/h) for both half-lives; sums of this kind merge exactly (law 1) and
+two of them tell a lasting interest from a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limner.events.batch import DAY, F64, I64
+from limner.profile.events import Events
+from limner.profile.facet import Entry, FacetConfig, Lifted, Slot, View, confidence, duration
+from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.pool import MapSpec
+from limner.profile.words import percent, times
+
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """Decayed weight per value of an attribute; an event weighs `weights[event_type]`."""
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ()
+
+    @property
+    def weight(self) -> Column:
+        """The entry column of weights: short half-life first."""
+        lives = (duration(self.config.short_half_life), duration(self.config.half_life))
+        return Column("w", "decay", "f4", 2, lives)
+
+    @property
+    def map(self) -> MapSpec:
+        return MapSpec((TIME, self.weight), self.config.bound)
+
+    def lift(self, events: Events) -> Lifted:
+        codes, values = events.batch.codes("event_type")
+        weights = np.array([self.config.weights.get(value, 0.0) for value in values] + [0.0])[codes]
+        mask = events.where(self.config.where) & (weights != 0)
+        index, keys = events.keys(self.config.key)
+        chosen = mask[index]
+        index, keys = index[chosen], keys[chosen]
+        w = np.repeat(weights[index, None], 2, axis=1).astype(np.float32)
+        entries: Values = {"t": events.time[index], "w": w}
+        return Lifted(events.unique(index), {}, entries=(index, keys, entries))
+
+    def weights_now(self, view: View, now: int) -> tuple[I64, F64]:
+        """(codes, weights at `now` (n, 2): short and long), heaviest long weight first."""
+        keys, values = view.entries(self.name)
+        age = np.maximum(now - values["t"].astype(np.float64), 0)
+        weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
+        order = np.lexsort((keys, -weight[:, 1]))
+        return keys[order].astype(np.int64), weight[order]
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        if not n:
+            return []
+        keys, weight = self.weights_now(view, now)
+        positive = np.maximum(weight, 0)
+        total = positive.sum(axis=0)
+        if not total[1]:
+            return []
+        shares = positive / np.maximum(total, 1e-300)
+        words = view.vocabulary(self.config.key).values
+        whole = view.whole(self.name)[-1]
+        overall = view.totals(self.name, keys)[:, -1] / whole if whole > 0 else np.zeros(len(keys))
+        entries = [
+            Entry(
+                key=words[key],
+                weight=float(weight[i, 1]),
+                share=float(shares[i, 1]),
+                recent_share=float(shares[i, 0]),
+                against_all=float(shares[i, 1] / overall[i]) if overall[i] > 0 else None,
+            )
+            for i, key in enumerate(keys.tolist())
+        ]
+        half_life = duration(self.config.half_life)
+        sure = confidence(n, newest, half_life, now)
+        drift = 0.5 * float(np.abs(shares[:, 0] - shares[:, 1]).sum()) if total[0] else 0.0
+        rising = sorted(entries, key=lambda e: e.share - e.recent_share)[:2]
+        rising = [e for e in rising if e.recent_share > 1.5 * e.share and e.recent_share > 0.02]
+        moved = (
+            f"{percent(drift)} of the last weeks' interest lies elsewhere than the lasting one"
+            + (f"; rising: {', '.join(e.key.lower() for e in rising)}" if rising else "")
+        )
+        return [
+            Slot(
+                name=self.name,
+                section=self.config.section,
+                label=self.config.label,
+                value=entries[:SHOWN],
+                text=_sentence(entries),
+                confidence=sure,
+                events=n,
+                changed_at=newest,
+                unit="share",
+                half_life=half_life / DAY,
+                error=view.dropped(self.name) / float(total[1]),
+                facet=self.name,
+            ),
+            Slot(
+                name=self.name + "_drift",
+                section=self.config.section,
+                label=f"{self.config.label}, drift",
+                value=round(drift, 4),
+                text=moved,
+                confidence=sure,
+                events=n,
+                changed_at=newest,
+                unit="share",
+                half_life=duration(self.config.short_half_life) / DAY,
+                facet=self.name,
+            ),
+        ]
+
+
+def _sentence(entries: list[Entry]) -> str:
+    """The three or four keys that tell most, with how far above the ordinary they are."""
+    said = []
+    for entry in entries[:4]:
+        lift = entry.against_all
+        more = f", {times(lift)} the usual" if lift and lift >= 1.5 else ""
+        said.append(f"{entry.key.lower()} ({percent(entry.share)}{more})")
+    return ", ".join(said)

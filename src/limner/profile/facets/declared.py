@@ -1,0 +1,82 @@
+"""Declared attributes: what a user (or the product) says of them; the last word holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limner.events.batch import PROPERTY
+from limner.events.raw import USER
+from limner.profile.events import Events
+from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence
+from limner.profile.merge import POSITION, TIME, Column, Values
+from limner.profile.pool import MapSpec
+
+VALUES = "declared.value"
+NAMES = "declared.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A register per attribute: the value with the greatest (time, position)."""
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ()
+
+    @property
+    def map(self) -> MapSpec:
+        columns = (TIME, POSITION, Column("value", "latest", "i4"))
+        return MapSpec(columns, self.config.bound, keep="newest")
+
+    def lift(self, events: Events) -> Lifted:
+        codes, values = events.batch.codes("event_type")
+        is_user = np.append([value == USER for value in values], False)[codes]
+        touched = np.flatnonzero(is_user)
+        names, texts = events.vocabulary(NAMES), events.vocabulary(VALUES)
+        index, keys, words = [], [], []
+        if len(touched):
+            for attribute in events.batch.properties:
+                found, given = events.batch.codes(PROPERTY + attribute)
+                rows = touched[found[touched] >= 0]
+                if len(rows):
+                    index.append(rows)
+                    keys.append(np.full(len(rows), names.encode([attribute])[0]))
+                    words.append(texts.translate(found[rows], [str(value) for value in given]))
+        if not index:
+            return Lifted(touched, {})
+        rows = np.concatenate(index)
+        entries: Values = {
+            "t": events.time[rows],
+            "p": events.position[rows],
+            "value": np.concatenate(words),
+        }
+        return Lifted(touched, {}, entries=(rows, np.concatenate(keys), entries))
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        keys, values = view.entries(self.name)
+        names, texts = view.vocabulary(NAMES).values, view.vocabulary(VALUES).values
+        slots = []
+        for index in np.argsort([names[key] for key in keys]).tolist():
+            attribute, text = names[keys[index]], texts[values["value"][index]]
+            slots.append(
+                Slot(
+                    name=attribute,
+                    section=self.config.section,
+                    label=attribute.replace("_", " "),
+                    value=text,
+                    text=text,
+                    confidence=confidence(20, int(values["t"][index]) or now, None, now),
+                    events=1,
+                    changed_at=int(values["t"][index]) or None,
+                    facet=self.name,
+                )
+            )
+        return slots

@@ -1,0 +1,231 @@
+"""Value: what a user spends, at which prices, and how they pay less."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limner.events.batch import DAY
+from limner.profile.events import Events
+from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence, duration
+from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.pool import MapSpec
+from limner.profile.words import money, percent
+
+TIERS = ((0.9, "top"), (0.7, "high"), (0.3, "middle"), (0.0, "low"))
+MONTH = 30.44 * DAY
+
+
+def tier(percentile: float | None) -> str | None:
+    """The name of a place among all users: top tenth, high, middle or low third.
+
+    >>> tier(0.95), tier(0.5), tier(None)
+    ('top', 'middle', None)
+    """
+    if percentile is None:
+        return None
+    return next(name for least, name in TIERS if percentile >= least)
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """The sum of a measure: all of it, and a month's worth at the present rate.
+
+    A decayed sum with half-life h of a steady rate r is r·h/ln 2, so the rate is the sum · ln 2/h.
+    """
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        half = duration(self.config.half_life)
+        return (Column("total", "sum"), Column("recent", "decay", "f8", 1, (half,)))
+
+    @property
+    def map(self) -> None:
+        return None
+
+    def lift(self, events: Events) -> Lifted:
+        touched = np.flatnonzero(events.where(self.config.where))
+        amount = events.total(self.config.of)[touched]
+        return Lifted(touched, {"total": amount, "recent": amount})
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        if not n:
+            return []
+        half = duration(self.config.half_life)
+        age = np.array([max(now - newest, 0)], dtype=np.float64)
+        recent = float(scaled(state["recent"], age, self.columns[1])[0])
+        total, monthly = float(state["total"][0]), recent * np.log(2) / half * MONTH
+        place = view.percentile(self.name, total)
+        among = f"; more than {percent(place)} of all" if place is not None else ""
+        common = {
+            "section": self.config.section,
+            "confidence": confidence(n, newest, half, now),
+            "events": n,
+            "changed_at": newest,
+            "unit": self.config.unit or "money",
+            "facet": self.name,
+        }
+        return [
+            Slot(
+                name=self.name,
+                label=self.config.label,
+                value=round(total, 2),
+                text=f"{money(total)} in all{among}",
+                percentile=place,
+                tier=tier(place),
+                **common,  # type: ignore[arg-type]
+            ),
+            Slot(
+                name=self.name + "_monthly",
+                label=f"{self.config.label} a month",
+                value=round(monthly, 2),
+                text=f"{money(monthly)} at the present rate",
+                half_life=half / DAY,
+                percentile=view.percentile(self.name + "_monthly", monthly),
+                **common,  # type: ignore[arg-type]
+            ),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One decayed sum over another: an average, or a share of the whole.
+
+    `over` is summed over the events that meet `where`, `of` over those that also meet `only`.
+    """
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        half = (duration(self.config.half_life),)
+        return (Column("a", "decay", "f8", 1, half), Column("b", "decay", "f8", 1, half))
+
+    @property
+    def map(self) -> None:
+        return None
+
+    def lift(self, events: Events) -> Lifted:
+        mask = events.where(self.config.where)
+        above = events.total(self.config.of)
+        if self.config.only:
+            above = np.where(events.where(self.config.only), above, 0.0)
+        below = events.total(self.config.over)
+        touched = np.flatnonzero(mask & (below != 0))
+        return Lifted(touched, {"a": above[touched], "b": below[touched]})
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        below = float(state["b"][0])
+        if not n or not below:
+            return []
+        value = float(state["a"][0]) / below
+        is_share = self.config.unit == "share"
+        said = percent(value) if is_share else money(value)
+        place = view.percentile(self.name, value)
+        half = duration(self.config.half_life)
+        return [
+            Slot(
+                name=self.name,
+                section=self.config.section,
+                label=self.config.label,
+                value=round(value, 5),
+                text=self.config.text.format(said) if self.config.text else said,
+                confidence=confidence(n, newest, half, now),
+                events=n,
+                changed_at=newest,
+                unit=self.config.unit,
+                half_life=half / DAY,
+                percentile=place,
+                tier=tier(place),
+                facet=self.name,
+            )
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceLevel:
+    """How dear a user buys within each kind of thing, against what all users pay there.
+
+    Per key n and Σ log(unit price); the level is exp of the n-weighted mean difference between
+    the user's and everybody's mean log price. The comparison happens when it is read, so what
+    everybody pays may move without any state of the user changing (law 1).
+    """
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ()
+
+    @property
+    def map(self) -> MapSpec:
+        columns = (TIME, Column("count", "sum", "f4"), Column("log", "sum", "f8"))
+        return MapSpec(columns, self.config.bound)
+
+    def lift(self, events: Events) -> Lifted:
+        amount = events.total(self.config.of)
+        quantity = np.nan_to_num(events.number("quantity"), nan=1.0)
+        priced = (amount > 0) & (quantity > 0)
+        index, keys = events.keys(self.config.key)
+        chosen = (events.where(self.config.where) & priced)[index]
+        index, keys = index[chosen], keys[chosen]
+        entries: Values = {
+            "t": events.time[index],
+            "count": np.ones(len(index), dtype=np.float32),
+            "log": np.log(amount[index] / quantity[index]),
+        }
+        return Lifted(events.unique(index), {}, entries=(index, keys, entries))
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        keys, values = view.entries(self.name)
+        count, log = values["count"].astype(np.float64), values["log"]
+        everybody = view.totals(self.name, keys)
+        shared = everybody[:, 0] > count
+        counted = float(count[shared].sum())
+        if not counted:
+            return []
+        usual = everybody[shared, 1] / everybody[shared, 0]
+        level = float(np.exp((log[shared] - count[shared] * usual).sum() / counted))
+        place = view.percentile(self.name, level)
+        if abs(level - 1) < 0.005:
+            said = "pays what others pay for the same kinds of things"
+        else:
+            more = "more" if level > 1 else "less"
+            said = f"pays {percent(abs(level - 1))} {more} than others for the same kinds of things"
+        return [
+            Slot(
+                name=self.name,
+                section=self.config.section,
+                label=self.config.label,
+                value=round(level, 4),
+                text=said,
+                confidence=confidence(n, newest, None, now),
+                events=n,
+                changed_at=newest,
+                unit="ratio",
+                percentile=place,
+                tier=tier(place),
+                facet=self.name,
+            )
+        ]

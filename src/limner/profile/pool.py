@@ -1,0 +1,381 @@
+"""Keyed maps and histories of many users: entries whose number varies, in size classes.
+
+Each user's entries of one map lie in one block; blocks of one capacity lie together in columns,
+so that a batch touching thousands of users is looked up and merged with a few numpy calls, and a
+block that is full moves to the next class. A map that is bounded drops the entry that matters
+least when it overflows, and keeps the greatest weight it ever dropped as its stated error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.events.arrays import Grow
+from limner.events.batch import F64, I64
+from limner.profile.merge import NEVER, Column, Values, merge, reduce_groups
+
+SMALLEST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """A keyed map of a facet: key → `columns`, at most `bound` entries a user.
+
+    `keep` says which entries stay when a user has more: "heaviest" (the greatest first value of
+    the first decayed or summed column) or "newest" (the greatest time). What a "newest" map lets
+    go is added up in `Pool.spilled`, so its totals stay exact. A history is a map with
+    `unique=False`: entries never merge, and the newest `bound` of them are the state.
+    """
+
+    columns: tuple[Column, ...]
+    bound: int
+    key_dtype: str = "i4"
+    unique: bool = True
+    keep: Literal["heaviest", "newest"] = "heaviest"
+
+
+class _Class:
+    """All blocks of one capacity."""
+
+    __slots__ = ("capacity", "columns", "count", "free", "keys")
+
+    def __init__(self, spec: MapSpec, capacity: int) -> None:
+        self.capacity = capacity
+        self.keys = Grow(spec.key_dtype, 0, capacity)
+        self.count = Grow("i4", 0)
+        self.columns = {
+            column.name: Grow(column.dtype, column.identity, capacity * column.width)
+            for column in spec.columns
+        }
+        self.free: list[int] = []
+
+    def take(self, n: int) -> I64:
+        """Numbers of `n` empty blocks."""
+        reused = [self.free.pop() for _ in range(min(n, len(self.free)))]
+        start = self.keys.n
+        stop = start + n - len(reused)
+        self.keys.resize(stop)
+        self.count.resize(stop)
+        for grown in self.columns.values():
+            grown.resize(stop)
+        return np.array(reused + list(range(start, stop)), dtype=np.int64)
+
+
+class Pool:
+    """The entries of one map for all users, by row of the user."""
+
+    def __init__(self, spec: MapSpec) -> None:
+        self.spec = spec
+        self._slack = max(spec.bound // 4, SMALLEST)
+        sizes = [SMALLEST]
+        while sizes[-1] < spec.bound + self._slack:
+            sizes.append(min(sizes[-1] * 2, spec.bound + self._slack))
+        self._sizes = np.array(sizes)
+        self._classes = [_Class(spec, size) for size in sizes]
+        self._class = Grow("i1", -1)
+        self._block = Grow("i4", -1)
+        self.dropped = Grow("f4", 0.0)
+        """Per user the greatest weight that a full map let go: the map's stated error."""
+        self._summed = [column.name for column in spec.columns if column.op == "sum"]
+        self.spilled = Grow("f8", 0.0, 1 + len(self._summed))
+        """Per user how many entries a "newest" map let go, and the sums of their columns."""
+
+    def resize(self, rows: int) -> None:
+        """Make room for users up to row `rows`."""
+        for column in (self._class, self._block, self.dropped, self.spilled):
+            column.resize(rows)
+
+    def clear(self, row: int) -> None:
+        """Forget a user's entries; the block's content is overwritten."""
+        size = int(self._class.data[row])
+        if size >= 0:
+            block = int(self._block.data[row])
+            self._wipe(size, np.array([block]))
+        self._class.data[row] = -1
+        self._block.data[row] = -1
+        self.dropped.data[row] = 0
+        self.spilled.data[row] = 0
+
+    def _wipe(self, size: int, blocks: I64) -> None:
+        cls = self._classes[size]
+        cls.keys.data[blocks] = 0
+        cls.count.data[blocks] = 0
+        for grown in cls.columns.values():
+            grown.data[blocks] = grown.fill
+        cls.free.extend(blocks.tolist())
+
+    def count(self, row: int) -> int:
+        """How many entries a user has."""
+        size = int(self._class.data[row])
+        return int(self._classes[size].count.data[self._block.data[row]]) if size >= 0 else 0
+
+    def entries(self, row: int) -> tuple[npt.NDArray[Any], Values]:
+        """A user's (keys, columns); for a history the newest `bound`, oldest first. Copies."""
+        keys, values = self._raw(row)
+        if not self.spec.unique:
+            order = np.lexsort((values["p"], values["t"]))[-self.spec.bound :]
+            keys = keys[order]
+            values = {name: column[order] for name, column in values.items()}
+        return keys, values
+
+    def _no_entries(self) -> tuple[npt.NDArray[Any], Values]:
+        return np.empty(0, self.spec.key_dtype), {
+            column.name: np.empty((0, column.width) if column.width > 1 else 0, column.dtype)
+            for column in self.spec.columns
+        }
+
+    def every(self) -> tuple[I64, npt.NDArray[Any], Values]:
+        """(rows, keys, columns) of all entries of all users; for population passes."""
+        rows, keys = [], []
+        columns: dict[str, list[Any]] = {column.name: [] for column in self.spec.columns}
+        for size, cls in enumerate(self._classes):
+            owners = np.flatnonzero(self._class.view == size)
+            if not len(owners):
+                continue
+            blocks = self._block.view[owners]
+            inside = np.arange(cls.capacity) < cls.count.view[blocks][:, None]
+            rows.append(np.broadcast_to(owners[:, None], inside.shape)[inside])
+            keys.append(cls.keys.view[blocks][inside])
+            for column in self.spec.columns:
+                data = cls.columns[column.name].view[blocks]
+                columns[column.name].append(_shaped(data, column)[inside])
+        if not rows:
+            none, empty = self._no_entries()
+            return np.empty(0, np.int64), none, empty
+        return (
+            np.concatenate(rows),
+            np.concatenate(keys),
+            {name: np.concatenate(parts) for name, parts in columns.items()},
+        )
+
+    def add(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
+        """Merge contributions: (row, key) may repeat, in any order."""
+        if not len(rows):
+            return
+        columns = self.spec.columns
+        if self.spec.unique:
+            order = np.lexsort((keys, rows))
+            r, k = rows[order], keys[order]
+            fresh = np.empty(len(order), dtype=bool)
+            fresh[0] = True
+            fresh[1:] = (r[1:] != r[:-1]) | (k[1:] != k[:-1])
+            starts = np.flatnonzero(fresh)
+            values = reduce_groups(columns, values, order, starts)
+            rows, keys = r[starts], k[starts]
+            missing = self._merge_known(rows, keys, values)
+            if not len(missing):
+                return
+            rows, keys = rows[missing], keys[missing]
+            values = {name: column[missing] for name, column in values.items()}
+        else:
+            order = np.argsort(rows, kind="stable")
+            rows, keys = rows[order], keys[order]
+            values = {name: column[order] for name, column in values.items()}
+        self._insert(rows, keys, values)
+
+    def absorb(self, row: int, other: Pool, other_row: int) -> None:
+        """Merge another pool's user into this row."""
+        keys, values = other._raw(other_row)
+        self.add(np.full(len(keys), row, dtype=np.int64), keys, values)
+        self.dropped.data[row] = max(self.dropped.data[row], other.dropped.data[other_row])
+        self.spilled.data[row] += other.spilled.data[other_row]
+
+    def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
+        """Merge into entries that exist; return the indices of those that do not."""
+        found = np.zeros(len(rows), dtype=bool)
+        sizes = self._class.data[rows]
+        for size in _present(sizes):
+            cls = self._classes[size]
+            chosen = np.flatnonzero(sizes == size)
+            blocks = self._block.data[rows[chosen]]
+            same = cls.keys.data[blocks] == keys[chosen, None]
+            # empty places hold key 0: only the first `count` places are real
+            same &= np.arange(cls.capacity) < cls.count.data[blocks][:, None]
+            place = same.argmax(axis=1)
+            hit = same[np.arange(len(chosen)), place]
+            chosen, blocks, place = chosen[hit], blocks[hit], place[hit]
+            found[chosen] = True
+            kept = {
+                column.name: _shaped(cls.columns[column.name].data, column)[blocks, place]
+                for column in self.spec.columns
+            }
+            new = {name: column[chosen] for name, column in values.items()}
+            merged = merge(self.spec.columns, kept, new)
+            for column in self.spec.columns:
+                _shaped(cls.columns[column.name].data, column)[blocks, place] = merged[column.name]
+        return np.flatnonzero(~found)
+
+    def _insert(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
+        """Add entries whose keys are not there yet; `rows` is sorted."""
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        owners, added = rows[starts], np.diff(np.append(starts, len(rows)))
+        largest = int(self._sizes[-1])
+        counts = self._counts(owners)
+        over = np.flatnonzero(counts + added > largest)
+        if len(over):
+            full = np.isin(rows, owners[over])
+            for index in over.tolist():
+                part = slice(int(starts[index]), int(starts[index] + added[index]))
+                self._overflow(
+                    int(owners[index]), keys[part], {n: v[part] for n, v in values.items()}
+                )
+            keep = ~full
+            if not keep.any():
+                return
+            self._insert(rows[keep], keys[keep], {n: v[keep] for n, v in values.items()})
+            return
+        self._make_room(owners, counts, counts + added)
+        place = np.repeat(counts - starts, added) + np.arange(len(rows))
+        sizes = self._class.data[rows]
+        for size in _present(sizes):
+            cls = self._classes[size]
+            chosen = np.flatnonzero(sizes == size)
+            blocks, slots = self._block.data[rows[chosen]], place[chosen]
+            cls.keys.data[blocks, slots] = keys[chosen]
+            for column in self.spec.columns:
+                cells = _shaped(cls.columns[column.name].data, column)
+                cells[blocks, slots] = values[column.name][chosen]
+        for size in _present(self._class.data[owners]):
+            mine = np.flatnonzero(self._class.data[owners] == size)
+            self._classes[size].count.data[self._block.data[owners[mine]]] = (
+                counts[mine] + added[mine]
+            )
+
+    def _counts(self, owners: I64) -> I64:
+        counts = np.zeros(len(owners), dtype=np.int64)
+        sizes = self._class.data[owners]
+        for size in _present(sizes):
+            mine = np.flatnonzero(sizes == size)
+            counts[mine] = self._classes[size].count.data[self._block.data[owners[mine]]]
+        return counts
+
+    def _make_room(self, owners: I64, counts: I64, needed: I64) -> None:
+        wanted = np.searchsorted(self._sizes, needed)
+        sizes = self._class.data[owners].astype(np.int64)
+        moving = np.flatnonzero(wanted > sizes)
+        for old, new in set(zip(sizes[moving].tolist(), wanted[moving].tolist(), strict=True)):
+            chosen = moving[(sizes[moving] == old) & (wanted[moving] == new)]
+            target = self._classes[new]
+            blocks = target.take(len(chosen))
+            if old >= 0:
+                source = self._classes[old]
+                before = self._block.data[owners[chosen]].astype(np.int64)
+                width = source.capacity
+                target.keys.data[blocks, :width] = source.keys.data[before]
+                target.count.data[blocks] = source.count.data[before]
+                for column in self.spec.columns:
+                    target.columns[column.name].data[blocks, : width * column.width] = (
+                        source.columns[column.name].data[before]
+                    )
+                self._wipe(old, before)
+            self._class.data[owners[chosen]] = new
+            self._block.data[owners[chosen]] = blocks
+
+    def _overflow(self, row: int, keys: npt.NDArray[Any], values: Values) -> None:
+        """A user whose entries exceed the largest block: keep the ones that matter most."""
+        kept_keys, kept = self._raw(row)
+        all_keys = np.concatenate([kept_keys, keys])
+        merged = {name: np.concatenate([kept[name], column]) for name, column in values.items()}
+        if self.spec.keep == "newest":
+            ties = merged.get("p", all_keys)
+            order = np.lexsort((ties, merged["t"]))[::-1]
+            if self.spec.unique:
+                lost = order[self.spec.bound :]
+                self.spilled.data[row, 0] += len(lost)
+                for place, name in enumerate(self._summed, 1):
+                    self.spilled.data[row, place] += merged[name][lost].sum()
+        else:
+            weight = self._weights(merged)
+            order = np.lexsort((all_keys, -weight))
+            lost = order[self.spec.bound :]
+            self.dropped.data[row] = max(
+                float(self.dropped.data[row]), float(weight[lost].max(initial=0.0))
+            )
+        stay = np.sort(order[: self.spec.bound])
+        size = int(self._class.data[row])
+        if size >= 0:
+            self._wipe(size, np.array([int(self._block.data[row])]))
+        self._class.data[row] = -1
+        rows = np.full(len(stay), row, dtype=np.int64)
+        self._insert(rows, all_keys[stay], {n: column[stay] for n, column in merged.items()})
+
+    def _raw(self, row: int) -> tuple[npt.NDArray[Any], Values]:
+        size = int(self._class.data[row])
+        if size < 0:
+            return self._no_entries()
+        cls, block = self._classes[size], int(self._block.data[row])
+        n = int(cls.count.data[block])
+        return cls.keys.data[block, :n].copy(), {
+            column.name: _shaped(cls.columns[column.name].data[block], column)[:n].copy()
+            for column in self.spec.columns
+        }
+
+    def _weights(self, values: Values) -> F64:
+        """What an entry weighs at the user's newest time: its longest-lived first column."""
+        column = next(c for c in self.spec.columns if c.op in ("decay", "sum"))
+        data = values[column.name].astype(np.float64)
+        if column.op == "decay":
+            newest = values["t"].max(initial=NEVER)
+            age = newest.astype(np.float64) - values["t"].astype(np.float64)
+            data = data.reshape(len(data), -1)[:, -1] * np.exp2(-age / column.half_lives[-1])
+        weights: F64 = np.abs(data.reshape(len(data), -1)[:, -1])
+        return weights
+
+    # -- snapshots ---------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything, by name, for a snapshot."""
+        out = {
+            "class": self._class.view,
+            "block": self._block.view,
+            "dropped": self.dropped.view,
+            "spilled": self.spilled.view,
+        }
+        for cls in self._classes:
+            at = f"{cls.capacity}."
+            out[at + "keys"] = cls.keys.view
+            out[at + "count"] = cls.count.view
+            out[at + "free"] = np.array(cls.free, dtype=np.int64)
+            for name, grown in cls.columns.items():
+                out[f"{at}columns.{name}"] = grown.view
+        return out
+
+    def load(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        """Take what `arrays` gave."""
+        self._class.load(arrays["class"])
+        self._block.load(arrays["block"])
+        self.dropped.load(arrays["dropped"])
+        self.spilled.load(arrays["spilled"])
+        for cls in self._classes:
+            at = f"{cls.capacity}."
+            cls.keys.load(arrays[at + "keys"])
+            cls.count.load(arrays[at + "count"])
+            cls.free = arrays[at + "free"].tolist()
+            for name, grown in cls.columns.items():
+                grown.load(arrays[f"{at}columns.{name}"])
+
+
+def _present(sizes: npt.NDArray[Any]) -> list[int]:
+    """The different size classes among these, −1 (no block yet) left out."""
+    found: list[int] = np.flatnonzero(np.bincount(sizes[sizes >= 0])).tolist()
+    return found
+
+
+def _shaped(data: npt.NDArray[Any], column: Column) -> npt.NDArray[Any]:
+    """(…, capacity × width) as (…, capacity, width), or as it is for width 1."""
+    if column.width == 1:
+        return data
+    return data.reshape(*data.shape[:-1], -1, column.width)
+
+
+def empty_rows(columns: Sequence[Column]) -> Values:
+    """Columns of no rows; what a facet lifts from events that do not concern it."""
+    return {
+        column.name: np.empty((0, column.width) if column.width > 1 else 0, column.dtype)
+        for column in columns
+    }

@@ -1,0 +1,179 @@
+"""Snapshots of the state: what makes a start quick. The log stays the only truth.
+
+A snapshot is a folder named by the position it reflects, written beside the last one and renamed
+into place, so that a crash leaves the old or the new. Arrays are plain .npy files, memory-mapped
+copy-on-write when read; a snapshot that is torn, altered or of another layout is ignored, and the
+state is rebuilt from the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from limner.catalog.catalog import Catalog
+from limner.events.arrays import Vocabulary
+from limner.profile.population import Population
+from limner.profile.state import ProfileState
+
+FORMAT = 1
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    format: int
+    layout: str
+    position: int
+    newest_event: int
+    log: str
+    population_users: int
+    population_at: int
+    files: dict[str, int]
+
+
+def save(folder: Path, state: ProfileState, population: Population, log: str) -> Path:
+    """Write a snapshot and remove older ones; return its folder.
+
+    `log` names the log it belongs to, so that it is never read against another.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{state.position:020d}-{state.newest_event & 0xFFFFFFFF:08x}"
+    work = folder / f".writing-{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    files: dict[str, int] = {}
+    for name, array in state.arrays().items():
+        np.save(work / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+    items, versions, words = state.catalog.tables()
+    tables = {"items": items, "versions": versions}
+    for name, array in words.items():
+        tables[f"catalog.{name}"] = pa.table({"word": array})
+    for name, vocabulary in state.words.items():
+        tables[f"words.{name}"] = pa.table({"word": pa.array(vocabulary.values, pa.string())})
+    for facet, sums in population.sums.items():
+        tables[f"sums.{facet}"] = pa.table(
+            {
+                "key": pa.array(sums[0], pa.int64()),
+                "sums": pa.array(sums[1].tolist(), pa.list_(pa.float64())),
+            }
+        )
+    tables["quantiles"] = pa.table(
+        {
+            "slot": pa.array(list(population.quantiles), pa.string()),
+            "grid": pa.array(
+                [row.tolist() for row in population.quantiles.values()], pa.list_(pa.float64())
+            ),
+        }
+    )
+    for name, table in tables.items():
+        _write_table(work / f"{name}.arrow", table)
+    for path in sorted(work.iterdir()):
+        files[path.name] = path.stat().st_size
+        _sync(path)
+    manifest = _Manifest(
+        FORMAT,
+        state.layout,
+        state.position,
+        state.newest_event,
+        log,
+        population.users,
+        population.at,
+        files,
+    )
+    body = msgspec.json.encode(manifest)
+    seal = hashlib.sha256(body).hexdigest().encode()
+    (work / "manifest.json").write_bytes(seal + b"\n" + body)
+    _sync(work / "manifest.json")
+    _sync(work)
+    shutil.rmtree(target, ignore_errors=True)
+    work.rename(target)
+    _sync(folder)
+    for old in folder.iterdir():
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load(folder: Path, state: ProfileState, log: str) -> Population | None:
+    """Fill an empty state from the newest sound snapshot; None if there is none."""
+    for path in sorted(folder.glob("[0-9]*"), reverse=True) if folder.is_dir() else []:
+        manifest = _manifest(path)
+        if manifest is None or manifest.layout != state.layout or manifest.log != log:
+            continue
+        return _fill(path, state, manifest)
+    return None
+
+
+def _manifest(path: Path) -> _Manifest | None:
+    try:
+        seal, _, body = (path / "manifest.json").read_bytes().partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != seal:
+            return None
+        manifest = msgspec.json.decode(body, type=_Manifest)
+        whole = all((path / n).stat().st_size == size for n, size in manifest.files.items())
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return manifest if whole and manifest.format == FORMAT else None
+
+
+def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> Population:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    tables: dict[str, pa.Table] = {}
+    for name in manifest.files:
+        stem = name.rpartition(".")[0]
+        if name.endswith(".npy"):
+            arrays[stem] = np.load(path / name, mmap_mode="c", allow_pickle=False)
+        else:
+            with pa.memory_map(str(path / name)) as source:
+                tables[stem] = pa.ipc.open_file(source).read_all()
+    words = {
+        name.removeprefix("catalog."): table["word"].combine_chunks()
+        for name, table in tables.items()
+        if name.startswith("catalog.")
+    }
+    state.catalog = Catalog.of_tables(tables["items"], tables["versions"], words)
+    state.words = {
+        name.removeprefix("words."): Vocabulary(table["word"].to_pylist())
+        for name, table in tables.items()
+        if name.startswith("words.")
+    }
+    state.load(arrays)
+    state.position = manifest.position
+    state.newest_event = manifest.newest_event
+    sums = {
+        name.removeprefix("sums."): (
+            table["key"].to_numpy(),
+            np.array(table["sums"].to_pylist()).reshape(len(table), -1),
+        )
+        for name, table in tables.items()
+        if name.startswith("sums.")
+    }
+    quantiles = {
+        slot: np.array(grid)
+        for slot, grid in zip(
+            tables["quantiles"]["slot"].to_pylist(),
+            tables["quantiles"]["grid"].to_pylist(),
+            strict=True,
+        )
+    }
+    return Population(manifest.population_users, manifest.population_at, quantiles, sums)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

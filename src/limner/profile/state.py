@@ -1,0 +1,320 @@
+"""The state of all users' facets, in memory, and the fold that keeps it.
+
+A user is a row. All fixed columns of all facets of a row lie together in one packed record, so
+that an event touches few cache lines whatever the number of users; keyed maps lie in pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.catalog.catalog import Catalog
+from limner.errors import OutOfOrder
+from limner.events.arrays import Grow, Vocabulary
+from limner.events.batch import DAY, F64, I64, EventBatch
+from limner.events.log import Position
+from limner.events.raw import DELETE_ITEM, ITEM
+from limner.profile.events import Events, vocabulary
+from limner.profile.facet import COUNTED, Facet, Lifted
+from limner.profile.merge import NEVER, Column, Values, merge, reduce_groups
+from limner.profile.pool import Pool
+
+LATENESS = 7 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a fold leaves to do: users to fold again from the log.
+
+    `late_users`: rows with an event later than `lateness` behind their newest one.
+    `late_items`: items whose earlier events now mean something else; whoever touched them.
+    """
+
+    late_users: list[int]
+    late_items: list[int]
+
+
+class ProfileState:
+    """Every user's facets, the catalog they are read with, and the position they reflect."""
+
+    def __init__(
+        self,
+        facets: Sequence[Facet],
+        *,
+        timezone: str = "UTC",
+        lateness: int = LATENESS,
+        catalog: Catalog | None = None,
+        words: dict[str, Vocabulary] | None = None,
+    ) -> None:
+        self.facets = tuple(facets)
+        self.timezone = timezone
+        self.lateness = lateness
+        self.catalog = catalog if catalog is not None else Catalog()
+        self.words: dict[str, Vocabulary] = words if words is not None else {}
+        self.position: Position = 0
+        self.newest_event = NEVER
+        self.rows: dict[bytes, int] = {}
+        self.users: list[bytes | None] = []
+        """Row → pseudonym, None for a row that an erased user left."""
+        self._free: list[int] = []
+        fields: list[tuple[str, str, tuple[int, ...]]] = [("newest", "i8", ())]
+        for facet in self.facets:
+            for column in (*COUNTED, *facet.columns):
+                shape = () if column.width == 1 else (column.width,)
+                fields.append((f"{facet.name}.{column.name}", column.dtype, shape))
+        self._dtype = np.dtype(fields)
+        self._identity = np.zeros(1, dtype=self._dtype)
+        self._identity["newest"] = NEVER
+        for facet in self.facets:
+            for column in (*COUNTED, *facet.columns):
+                self._identity[f"{facet.name}.{column.name}"] = column.identity
+        self._records = Grow(self._dtype)
+        self._records.fill = self._identity[0]
+        self.pools = {facet.name: Pool(facet.map) for facet in self.facets if facet.map is not None}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Size of a user's fixed part."""
+        return int(self._dtype.itemsize)
+
+    @property
+    def records(self) -> npt.NDArray[Any]:
+        """The packed rows: field `FACET.COLUMN` is one column of all users."""
+        return self._records.view
+
+    def row_of(self, users: Sequence[bytes]) -> I64:
+        """Rows of these pseudonyms; a new user gets one."""
+        out = np.empty(len(users), dtype=np.int64)
+        for index, user in enumerate(users):
+            row = self.rows.get(user)
+            if row is None:
+                if self._free:
+                    row = self._free.pop()
+                    self.users[row] = user
+                else:
+                    row = len(self.users)
+                    self.users.append(user)
+                self.rows[user] = row
+            out[index] = row
+        self._records.resize(len(self.users))
+        for pool in self.pools.values():
+            pool.resize(len(self.users))
+        return out
+
+    # -- folding -----------------------------------------------------------------------------
+
+    def fold(self, first: Position, batch: EventBatch) -> Folded:
+        """Merge `batch`, whose first row lies at `first`, into the state.
+
+        One pass, O(len(batch)). Raises OutOfOrder if `first` is not the state's next position.
+        """
+        if first != self.position:
+            raise OutOfOrder(f"the batch starts at {first}, the state is at {self.position}")
+        late_items = self._catalog_part(batch, np.arange(first, first + len(batch)))
+        late_users = self.fold_users(batch, np.arange(first, first + len(batch)))
+        self.position = first + len(batch)
+        return Folded(late_users, late_items)
+
+    def _catalog_part(self, batch: EventBatch, positions: I64) -> list[int]:
+        codes, values = batch.codes("event_type")
+        late: list[int] = []
+        if ITEM in values:
+            rows = np.flatnonzero(codes == values.index(ITEM))
+            late = self.catalog.put(batch.take(rows), positions[rows]).tolist()
+        if DELETE_ITEM in values:
+            self.catalog.delete(batch.take(np.flatnonzero(codes == values.index(DELETE_ITEM))))
+        return late
+
+    def fold_users(
+        self, batch: EventBatch, positions: I64, *, refolding: bool = False
+    ) -> list[int]:
+        """Merge the rows that belong to users; return the rows of users with late events.
+
+        With `refolding` nothing is late and the catalog's record of event times stays as it is.
+        """
+        codes, values = batch.codes("user_id")
+        users = np.flatnonzero(codes >= 0)
+        if not len(users):
+            return []
+        used = np.unique(codes[users])
+        row_of_code = np.empty(len(values), dtype=np.int64)
+        row_of_code[used] = self.row_of([values[code] for code in used.tolist()])
+        rows = row_of_code[codes[users]]
+        order = np.argsort(rows, kind="stable")
+        chosen = users[order]
+        whole = len(chosen) == len(batch) and bool((np.diff(chosen) == 1).all())
+        part = batch if whole else batch.take(chosen)
+        items = self.catalog.intern(*part.codes("item_id"))
+        events = Events(
+            part, positions[chosen], rows[order], items, self.catalog, self.words, self.timezone
+        )
+        if not refolding:
+            ordinary = events.ordinary
+            self.catalog.touch(items[ordinary], events.time[ordinary])
+        late = self._note_times(events, refolding)
+        for facet in self.facets:
+            self._merge_fixed(facet, events, facet.lift(events))
+        return late
+
+    def _note_times(self, events: Events, refolding: bool) -> list[int]:
+        starts = np.flatnonzero(np.diff(events.row, prepend=-1))
+        rows = events.row[starts]
+        times = np.where(events.ordinary, events.time, NEVER)
+        newest = np.maximum.reduceat(times, starts)
+        kept = self.records["newest"]
+        late: list[int] = []
+        if not refolding:
+            before = kept[events.row]
+            behind = (before != NEVER) & (times != NEVER) & (times < before - self.lateness)
+            late = sorted(set(events.row[behind].tolist()))
+        kept[rows] = np.maximum(kept[rows], newest)
+        self.newest_event = max(self.newest_event, int(newest.max()))
+        return late
+
+    def _merge_fixed(self, facet: Facet, events: Events, lifted: Lifted) -> None:
+        touched = lifted.touched
+        if not len(touched):
+            return
+        rows = events.row[touched]
+        fresh = np.empty(len(rows), dtype=bool)
+        fresh[0] = True
+        np.not_equal(rows[1:], rows[:-1], out=fresh[1:])
+        starts = np.flatnonzero(fresh)
+        columns = [c for c in (*COUNTED, *facet.columns) if c.name not in lifted.scattered]
+        values: Values = {
+            "n": np.ones(len(touched), dtype=np.uint32),
+            "t": events.time[touched],
+            **lifted.fixed,
+        }
+        reduced = reduce_groups(columns, values, np.arange(len(touched)), starts)
+        self._merge_rows(facet.name, columns, rows[starts], reduced)
+        for name, (place, given) in lifted.scattered.items():
+            adds = any(c.name == name and c.op == "sum" for c in facet.columns)
+            at = np.add.at if adds else np.maximum.at
+            at(self.records[f"{facet.name}.{name}"], (rows, place), given)
+        if lifted.entries is not None:
+            index, keys, entries = lifted.entries
+            self.pools[facet.name].add(events.row[index], keys, entries)
+
+    def _merge_rows(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> None:
+        records = self.records
+        kept = {column.name: records[f"{name}.{column.name}"][rows] for column in columns}
+        for column, merged in merge(columns, kept, values).items():
+            records[f"{name}.{column}"][rows] = merged
+
+    def absorb(self, row: int, other: ProfileState, other_row: int) -> None:
+        """Merge another state's user into this row; the states share catalog and words."""
+        for facet in self.facets:
+            columns = (*COUNTED, *facet.columns)
+            values = {
+                column.name: other.records[f"{facet.name}.{column.name}"][[other_row]]
+                for column in columns
+            }
+            self._merge_rows(facet.name, columns, np.array([row]), values)
+            if facet.name in self.pools:
+                self.pools[facet.name].absorb(row, other.pools[facet.name], other_row)
+        newest = other.records["newest"][other_row]
+        self.records["newest"][row] = max(self.records["newest"][row], newest)
+
+    def clear(self, row: int) -> None:
+        """Make a row the identity again."""
+        self.records[row] = self._identity[0]
+        for pool in self.pools.values():
+            pool.clear(row)
+
+    def forget(self, user: bytes) -> bool:
+        """Drop a user and everything kept of them; whether there was one."""
+        row = self.rows.pop(user, None)
+        if row is None:
+            return False
+        self.clear(row)
+        self.users[row] = None
+        self._free.append(row)
+        return True
+
+    def scratch(self) -> ProfileState:
+        """An empty state that shares this one's facets, catalog and words."""
+        return ProfileState(
+            self.facets,
+            timezone=self.timezone,
+            lateness=self.lateness,
+            catalog=self.catalog,
+            words=self.words,
+        )
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def fixed(self, facet: str, row: int) -> Values:
+        """A facet's fixed columns of one user, as arrays of length 1."""
+        names = [name for name in self._dtype.names or () if name.startswith(facet + ".")]
+        return {name.removeprefix(facet + "."): self.records[name][row : row + 1] for name in names}
+
+    def vocabulary(self, path: str) -> Vocabulary:
+        """The texts behind the codes of a path."""
+        return vocabulary(path, self.catalog, self.words)
+
+    def totals(self, facet: str, now: int) -> tuple[I64, F64]:
+        """Over all users: (keys ascending, sums of a map's numeric columns), decayed to `now`."""
+        pool = self.pools[facet]
+        _, keys, values = pool.every()
+        unique, inverse = np.unique(keys, return_inverse=True)
+        sums: list[Any] = []
+        for column in pool.spec.columns:
+            if column.op not in ("sum", "decay"):
+                continue
+            data = values[column.name].astype(np.float64).reshape(len(keys), -1)
+            if column.op == "decay":
+                age = np.maximum(now - values["t"].astype(np.float64), 0)
+                data = data * np.exp2(-age[:, None] / np.asarray(column.half_lives))
+            sums.extend(
+                np.bincount(inverse, weights=data[:, place], minlength=len(unique))
+                for place in range(data.shape[1])
+            )
+        table = np.stack(sums, axis=1) if sums else np.zeros((len(unique), 0))
+        return unique.astype(np.int64), table
+
+    # -- snapshots ---------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> str:
+        """What the arrays mean: a snapshot of another layout is not loaded but replayed."""
+        maps: Mapping[str, Any] = {name: repr(pool.spec) for name, pool in self.pools.items()}
+        return repr((self._dtype.descr, sorted(maps.items()), self.timezone))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All arrays by name, for a snapshot."""
+        users = b"".join(user or bytes(16) for user in self.users)
+        out: dict[str, npt.NDArray[Any]] = {
+            "records": self.records,
+            "users": np.frombuffer(users, dtype=np.uint8).reshape(-1, 16),
+            "free": np.array(self._free, dtype=np.int64),
+        }
+        for name, pool in self.pools.items():
+            for key, array in pool.arrays().items():
+                out[f"pool.{name}.{key}"] = array
+        return out
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take what `arrays` gave; they may be memory-mapped copy-on-write."""
+        self._records.load(arrays["records"])
+        self._free = arrays["free"].tolist()
+        gone = set(self._free)
+        packed = arrays["users"].tobytes()
+        self.users = [
+            None if row in gone else packed[row * 16 : row * 16 + 16]
+            for row in range(len(packed) // 16)
+        ]
+        self.rows = {user: row for row, user in enumerate(self.users) if user is not None}
+        for name, pool in self.pools.items():
+            prefix = f"pool.{name}."
+            pool.load(
+                {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            )
