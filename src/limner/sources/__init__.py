@@ -1,0 +1,1 @@
+"""Where events, items and users come from: files, tables in memory and HTTP payloads."""

@@ -1,0 +1,269 @@
+"""Which column of a source is which field of an event: by name, or as the caller maps them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from limner.errors import InputError, UsageError
+from limner.events.batch import PROPERTY
+
+Kind = Literal["events", "items", "users"]
+"""What the rows of a source are."""
+
+FIELDS = (
+    "user_id", "item_id", "event_type", "timestamp", "event_id", "value", "unit",
+    "quantity", "group_id", "recommendation_id", "target_user_id", "tz",
+)  # fmt: skip
+"""The fields of an event that a column can be; all other columns are properties."""
+
+# Names each field goes by, best first; case, spaces, underscores, hyphens and dots are ignored.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "user_id": (
+        "userid", "user", "uid", "customerid", "customer", "householdid", "visitorid",
+        "memberid", "accountid", "clientid", "learnerid", "studentid", "patientid",
+        "subjectid", "reviewerid", "buyerid", "profileid", "distinctid", "anonymousid",
+        "userpseudoid", "personid", "username", "userkey", "visitor", "buyer",
+    ),
+    "item_id": (
+        "itemid", "item", "iid", "productid", "product", "sku", "movieid", "asin", "articleid",
+        "newsid", "videoid", "songid", "trackid", "bookid", "courseid", "contentid", "adid",
+        "offerid", "goodsid", "merchandiseid", "stockcode", "isin", "parentasin", "businessid",
+        "recipeid", "clickarticleid", "itemkey", "productcode", "fundid",
+    ),
+    "event_type": (
+        "eventtype", "event", "eventname", "action", "actiontype", "behavior", "behaviour",
+        "behaviortype", "behaviourtype", "feedbacktype", "interactiontype", "activity", "verb",
+    ),
+    "timestamp": (
+        "timestamp", "time", "ts", "eventtime", "eventtimestamp", "datetime", "createdat",
+        "date", "unixtime", "unixreviewtime", "timestampms", "timestampus", "createtime",
+        "occurredat", "transactiontimestamp", "transactiondate", "purchasedate", "orderdate",
+        "invoicedate", "clicktimestamp", "redemptiondate", "visittime", "reviewtime",
+        "creationtimestamp", "sentat", "eventdate", "ratedat", "addedat", "updatedat",
+    ),
+    "event_id": ("eventid", "messageid", "insertid"),
+    "value": (
+        "value", "eventvalue", "salesvalue", "revenue", "amount", "totalprice", "linetotal",
+        "price", "rating", "overall", "score", "stars",
+    ),
+    "unit": ("unit", "valueunit"),
+    "quantity": ("quantity", "qty", "units", "count"),
+    "group_id": (
+        "groupid", "basketid", "orderid", "sessionid", "session", "invoice", "invoiceno",
+        "invoiceid", "transactionid", "cartid", "visitid", "gasessionid",
+    ),
+    "recommendation_id": ("recommendationid",),
+    "target_user_id": ("targetuserid", "targetuser", "followeeid"),
+    "tz": ("tz", "timezone"),
+}  # fmt: skip
+
+_ONLY_OF_ITEMS = {"item_id": ("id",)}
+_ONLY_OF_USERS = {"user_id": ("id",)}
+_RATINGS = frozenset({"rating", "overall", "score", "stars"})
+_TITLES = ("title", "itemtitle", "movietitle", "producttitle", "name", "itemname", "productname")
+_LISTS = frozenset({"categories", "genres", "tags", "labels", "keywords", "impression", "topics"})
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The reading of a source's columns.
+
+    `fields`: field → source column. `properties`: property → source column. `constants`:
+    field or `properties.NAME` → the value all rows have. `lists`: properties that hold several
+    values a row.
+    """
+
+    fields: dict[str, str]
+    properties: dict[str, str]
+    constants: dict[str, str]
+    lists: frozenset[str]
+
+
+def fold(name: str) -> str:
+    """A column name without case, spaces, underscores, hyphens, dots and RecBole's type.
+
+    >>> fold("USER_ID"), fold("userId"), fold("user_id:token")
+    ('userid', 'userid', 'userid')
+    """
+    return re.sub(r"[\s_\-.]+", "", plain(name)).casefold()
+
+
+@lru_cache(maxsize=4096)
+def field_of(name: str) -> tuple[str, int] | None:
+    """The field of an event that a column of this name is, and how good a name it is (0: best).
+
+    >>> field_of("userId"), field_of("price"), field_of("colour")
+    (('user_id', 0), ('value', 7), None)
+    """
+    folded = fold(name)
+    for target in FIELDS:
+        if folded in _NAMES[target]:
+            return target, _NAMES[target].index(folded)
+    return None
+
+
+def plain(name: str) -> str:
+    """A column name without the type that RecBole's atomic files add to it.
+
+    >>> plain("user_id:token")
+    'user_id'
+    """
+    return re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
+
+
+def map_columns(
+    names: Sequence[str],
+    *,
+    kind: Kind,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    where: str,
+) -> Columns:
+    """Find the fields among a source's columns.
+
+    `columns` (field or property → source column) wins over names; so do `constants` over
+    columns that were not asked for. Events must have a user and a time; items and users their
+    id. Where no column tells the event type, a rating column makes it `rating`, a quantity or a
+    basket `purchase`, and else it is `interaction`.
+    Raises InputError, with the columns seen, if the needed ones are not found, and UsageError
+    if `columns` names one that is not there.
+
+    >>> found = map_columns(["buyer", "sku", "ts", "qty", "shop"], kind="events",
+    ...                     columns={}, constants={}, where="shop.csv")
+    >>> found.fields["user_id"], found.fields["item_id"], sorted(found.properties)
+    ('buyer', 'sku', ['shop'])
+    >>> found.constants
+    {'event_type': 'purchase'}
+    """
+    fields: dict[str, str] = {}
+    properties: dict[str, str] = {}
+    fixed = {_target(key): str(value) for key, value in constants.items()}
+    for key, column in columns.items():
+        if column not in names:
+            column = _same(column, names, where)
+        target = _target(key)
+        if target in FIELDS:
+            fields[target] = column
+        else:
+            properties[target.removeprefix(PROPERTY)] = column
+    taken = {*fields.values(), *properties.values()}
+    _by_name([name for name in names if name not in taken], kind, fields, fixed)
+    taken |= set(fields.values())
+    title = _title([name for name in names if name not in taken]) if kind == "items" else None
+    if title is not None and "title" not in properties:
+        properties["title"] = title
+        taken.add(title)
+    for name in names:
+        if name not in taken:
+            properties[_unused(plain(name), properties)] = name
+    _require(fields, fixed, kind, names, where)
+    if kind == "events" and "event_type" not in fields and "event_type" not in fixed:
+        fixed["event_type"] = _presumed_type(fields)
+    lists = {
+        name
+        for name, column in properties.items()
+        if fold(column) in _LISTS or column.endswith(":token_seq")
+    }
+    return Columns(fields, properties, fixed, frozenset(lists))
+
+
+def _target(key: str) -> str:
+    return key if key in FIELDS or key.startswith(PROPERTY) else PROPERTY + key
+
+
+def _same(wanted: str, names: Sequence[str], where: str) -> str:
+    """The column that `wanted` can only mean."""
+    alike = [name for name in names if fold(name) == fold(wanted)]
+    if len(alike) == 1:
+        return alike[0]
+    raise UsageError(
+        f"there is no column {wanted!r}; the columns are {_listed(names)}",
+        where=where,
+        mend="map one of these: --map user_id=COLUMN",
+    )
+
+
+def _by_name(
+    names: Iterable[str], kind: Kind, fields: dict[str, str], fixed: Mapping[str, str]
+) -> None:
+    """Add to `fields` what the names tell."""
+    wanted = {
+        "events": FIELDS,
+        "items": ("item_id", "timestamp"),
+        "users": ("user_id", "timestamp"),
+    }
+    extra = {"events": {}, "items": _ONLY_OF_ITEMS, "users": _ONLY_OF_USERS}[kind]
+    folded: dict[str, str] = {}
+    for name in names:
+        folded.setdefault(fold(name), name)
+    cloud = {"specversion", "id", "source", "type"} <= folded.keys()
+    for target in wanted[kind]:
+        if target in fields or target in fixed:
+            continue
+        options = (*_NAMES.get(target, (target,)), *extra.get(target, ()))
+        if kind != "events" and target == "timestamp":
+            options = ("timestamp", "ts", "validfrom", "updatedat")
+        if cloud and target in ("event_id", "event_type"):
+            options = ("id",) if target == "event_id" else ("type",)
+        for option in options:
+            if option in folded:
+                fields[target] = folded.pop(option)
+                break
+    if kind == "events" and "timestamp" not in fields and "timestamp" not in fixed:
+        ends = ("timestamp", "datetime", "date", "time")
+        for end in ends:
+            alike = [name for key, name in folded.items() if key.endswith(end)]
+            if len(alike) == 1:
+                fields["timestamp"] = alike[0]
+                break
+
+
+def _title(names: Iterable[str]) -> str | None:
+    folded = {fold(name): name for name in names}
+    return next((folded[name] for name in _TITLES if name in folded), None)
+
+
+def _unused(name: str, properties: Mapping[str, str]) -> str:
+    """`name`, or with a number if another column took it."""
+    if name not in properties:
+        return name
+    number = 2
+    while f"{name}_{number}" in properties:
+        number += 1
+    return f"{name}_{number}"
+
+
+def _presumed_type(fields: Mapping[str, str]) -> str:
+    if fold(fields.get("value", "")) in _RATINGS:
+        return "rating"
+    group = fold(fields.get("group_id", ""))
+    sold = group and not group.endswith(("sessionid", "session", "visitid", "groupid"))
+    return "purchase" if "quantity" in fields or sold else "interaction"
+
+
+def _require(
+    fields: Mapping[str, str],
+    fixed: Mapping[str, str],
+    kind: Kind,
+    names: Sequence[str],
+    where: str,
+) -> None:
+    needs = {"events": ("user_id", "timestamp"), "items": ("item_id",), "users": ("user_id",)}[kind]
+    lacking = [name for name in needs if name not in fields and name not in fixed]
+    if lacking:
+        words = {"user_id": "the user", "timestamp": "the time", "item_id": "the item"}
+        raise InputError(
+            f"no column is known to be {' or '.join(words[name] for name in lacking)}; "
+            f"the columns are {_listed(names)}",
+            where=where,
+            mend="say which it is: " + " ".join(f"--map {name}=COLUMN" for name in lacking),
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:40])
+    return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"

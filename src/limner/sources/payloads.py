@@ -1,0 +1,193 @@
+"""Events as they arrive over HTTP: one object, a list, or one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from limner.errors import InputError
+from limner.events.batch import PROPERTY
+from limner.events.raw import RawBatch, Refused
+from limner.sources.columns import Columns, field_of
+from limner.sources.rows import Row, fault, to_raw
+
+MAX_BYTES = 16 << 20
+"""The largest body that is read."""
+MAX_EVENTS = 50_000
+"""The most events in one body."""
+
+_IDS = ("user_id", "item_id", "event_type", "event_id", "group_id", "target_user_id",
+        "recommendation_id", "unit", "tz")  # fmt: skip
+
+Shape = Callable[[Any], list[Any] | None]
+"""From a JSON document to its events as Limner's own objects, or None if it has another shape."""
+
+
+def _own(document: Any) -> list[Any] | None:
+    """`{...}`, `[{...}, …]` or `{"events": [{...}, …]}`."""
+    if isinstance(document, dict) and isinstance(document.get("events"), list):
+        events: list[Any] = document["events"]
+        return events
+    return document if isinstance(document, list) else [document]
+
+
+SHAPES: tuple[Shape, ...] = (_own,)
+"""Asked in order. A vendor's payload is one function here, before `_own`, which takes anything."""
+
+
+def parse_events(
+    body: bytes, content_type: str, *, where: str, now: int, source: str = "http"
+) -> tuple[list[RawBatch], list[Refused]]:
+    """The events of a request's body, and the items that are none.
+
+    `content_type` tells JSON from JSON lines (`application/x-ndjson`); of any other, JSON is
+    tried first. Keys may be the fields' own names or the usual ones (`userId`, `event`, …); an
+    object under `properties`, and all other keys, are properties. An event without a time gets
+    `now` (µs), and counts as another event than the same one sent later. `line` counts events
+    from 1. There is a batch for each `source` that events name, since it is part of their
+    identity; `source` is that of the others.
+    Raises InputError if the body as a whole cannot be read or is over `MAX_BYTES` or
+    `MAX_EVENTS`.
+
+    >>> [batch], refused = parse_events(b'[{"userId": "u1", "event": "view", "itemId": 7}, 3]',
+    ...                                 "application/json", where="POST", now=1_700_000_000_000_000)
+    >>> len(batch), refused[0].line, refused[0].rule
+    (1, 2, 'bad_row')
+    """
+    if len(body) > MAX_BYTES:
+        raise InputError(
+            f"the body has {len(body):,} bytes, and {MAX_BYTES:,} are the most",
+            where=where,
+            mend="send it in several requests, or use limner import",
+        )
+    refused: list[Refused] = []
+    items = _items(body, content_type, where, refused)
+    if len(items) > MAX_EVENTS:
+        raise InputError(
+            f"the body has {len(items):,} events, and {MAX_EVENTS:,} are the most",
+            where=where,
+            mend="send them in several requests, or use limner import",
+        )
+    parts: dict[str, list[tuple[int, Row, Row]]] = {}
+    for line, item in items:
+        problem = fault(item)
+        event = {} if problem else _event(item)
+        problem = problem or _wrong(event)
+        if problem:
+            refused.append(Refused(where, line, "bad_row", problem, {}))
+            continue
+        named = event.pop("source", None)
+        parts.setdefault(named or source, []).append((line, item, event))
+    batches = [_batch(rows, where, name, now) for name, rows in parts.items()]
+    return batches, refused
+
+
+def _items(
+    body: bytes, content_type: str, where: str, refused: list[Refused]
+) -> list[tuple[int, Any]]:
+    """The events of the body with their numbers, from 1."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body.strip():
+        raise InputError("the body is empty", where=where, mend='send {"user_id": …} as JSON')
+    if "ndjson" in kind or "jsonl" in kind or "json-lines" in kind:
+        return _lines(body, where, refused)
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if "json" not in kind and b"\n" in body.strip():
+            return _lines(body, where, refused)
+        raise InputError(
+            f"the body is no JSON ({error})",
+            where=where,
+            mend="send one object or a list, or one object a line as application/x-ndjson",
+        ) from None
+    for shape in SHAPES:
+        events = shape(document)
+        if events is not None:
+            return list(enumerate(events, 1))
+    raise InputError("the body has no known shape", where=where, mend="see /openapi.json")
+
+
+def _lines(body: bytes, where: str, refused: list[Refused]) -> list[tuple[int, Any]]:
+    items = []
+    texts = [text for text in body.split(b"\n") if text.strip()]
+    for number, text in enumerate(texts, 1):
+        try:
+            items.append((number, msgspec.json.decode(text)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            reason = f"this line is no JSON ({error}); to mend it: one object a line"
+            refused.append(Refused(where, number, "bad_json", reason, {}))
+    return items
+
+
+def _event(item: Row) -> Row:
+    """An item's values under the names of fields and `properties.NAME`.
+
+    Where two keys could be one field the better name is it, and the other a property.
+    """
+    out: Row = {}
+    ranks: dict[str, tuple[int, str]] = {}
+    for key, value in item.items():
+        if key == "properties" and isinstance(value, dict):
+            for name, inner in value.items():
+                out[PROPERTY + name] = inner
+            continue
+        if key == "source" and isinstance(value, str):
+            out["source"] = value
+            continue
+        found = field_of(key)
+        if found is None:
+            out.setdefault(PROPERTY + key, value)
+            continue
+        target, rank = found
+        if target in ranks and ranks[target][0] <= rank:
+            out.setdefault(PROPERTY + key, value)
+            continue
+        if target in ranks:
+            out.setdefault(PROPERTY + ranks[target][1], out[target])
+        out[target] = value
+        ranks[target] = (rank, key)
+    return out
+
+
+def _wrong(event: Row) -> str | None:
+    """What is wrong with a field's type, or None."""
+    for name in _IDS:
+        value = event.get(name)
+        if isinstance(value, bool | dict | list):
+            return f"{name} is no text or number; to mend it: send it as text"
+    for name in ("value", "quantity", "timestamp"):
+        if isinstance(event.get(name), bool | dict | list):
+            return f"{name} is no number or text; to mend it: send a number"
+    return None
+
+
+def _batch(rows: list[tuple[int, Row, Row]], where: str, source: str, now: int) -> RawBatch:
+    added = []
+    for _, _, event in rows:
+        timeless = event.get("timestamp") in (None, "")
+        added.append(str(now).encode() if timeless else b"")
+        if timeless:
+            event["timestamp"] = now
+    names = list(dict.fromkeys(name for _, _, event in rows for name in event))
+    columns = Columns(
+        fields={name: name for name in names if not name.startswith(PROPERTY)},
+        properties={
+            name.removeprefix(PROPERTY): name for name in names if name.startswith(PROPERTY)
+        },
+        constants={},
+        lists=frozenset(),
+    )
+    return to_raw(
+        [item for _, item, _ in rows],
+        [event for _, _, event in rows],
+        [line for line, _, _ in rows],
+        columns,
+        None,
+        kind="events",
+        where=where,
+        source=source,
+        added=added,
+    )
