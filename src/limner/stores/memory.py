@@ -129,7 +129,7 @@ class MemoryLog:
                 else:
                     conflict[row] = known != check
             if kept.any():
-                self._batches = [*self._batches, compact(batch.take(kept))]
+                self._batches = [*self._batches, EventBatch(compact(batch.take(kept).table))]
         return Appended(first, kept, conflict)
 
     def read(
@@ -172,7 +172,7 @@ class MemoryLog:
             if len(rows):
                 positions.append(first + rows)
                 parts.append(batch.take(rows))
-        return np.concatenate(positions), compact(concat(parts))
+        return np.concatenate(positions), EventBatch(compact(concat(parts).table))
 
     def _rewrite(
         self, positions: I64, change: Callable[..., EventBatch], *, forget: bool = False

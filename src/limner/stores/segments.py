@@ -32,7 +32,7 @@ def encode(batches: Sequence[EventBatch]) -> bytes:
     """Batches as one blob; columns without a value are left out."""
     sink = io.BytesIO()
     for batch in _joined(batches):
-        table = compact(batch).table
+        table = compact(batch.table)
         full = [name for name in table.column_names if table.column(name).null_count < len(table)]
         table = table.select(full or ["event_type"])
         options = ipc.IpcWriteOptions(compression="lz4" if len(table) >= _PLAIN_BELOW else None)
@@ -86,38 +86,40 @@ def time_range(batches: Sequence[EventBatch]) -> tuple[int | None, int | None]:
     return low, high
 
 
-def compact(batch: EventBatch) -> EventBatch:
-    """The same rows, with dictionaries that hold only the values they use."""
-    table = batch.table
-    for index, column in enumerate(table.columns):
-        if not pa.types.is_dictionary(column.type) or not column.num_chunks:
+def compact(table: pa.Table) -> pa.Table:
+    """The same rows, with dictionaries that hold only the values they use.
+
+    What a dictionary holds beside them may be of other users, and must not outlive them.
+    """
+    for index, field in enumerate(table.schema):
+        if not pa.types.is_dictionary(field.type) or not len(table):
             continue
-        array = column.chunk(0)
+        array = table.column(index).combine_chunks()
         size = len(array.dictionary)
         codes = pc.fill_null(array.indices, size).to_numpy(zero_copy_only=False)
-        used = np.zeros(size + 1, bool)
-        used[codes] = True
-        if used[:size].all():
-            continue
-        places = (np.cumsum(used) - 1).astype(np.int32)
-        indices = pa.array(places[codes], mask=codes == size)
-        dictionary = array.dictionary.take(pa.array(np.flatnonzero(used[:size])))
-        table = table.set_column(
-            index,
-            table.schema.field(index),
-            pa.DictionaryArray.from_arrays(indices, dictionary),
-        )
-    return EventBatch(table) if table is not batch.table else batch
+        if len(codes) * 16 < size:
+            used, places = np.unique(codes, return_inverse=True)
+            used = used[used < size]
+        else:
+            flags = np.zeros(size + 1, bool)
+            flags[codes] = True
+            if flags[:size].all():
+                continue
+            used, places = np.flatnonzero(flags[:size]), (np.cumsum(flags) - 1)[codes]
+        indices = pa.array(places.astype(np.int32), mask=codes == size)
+        values = array.dictionary.take(pa.array(used))
+        table = table.set_column(index, field, pa.DictionaryArray.from_arrays(indices, values))
+    return table
 
 
 def emptied(batch: EventBatch, rows: Bool, *, forget: bool) -> EventBatch:
     """The batch with these rows null but for `digest` and `check`; with `forget`, those too."""
-    return compact(_without(batch, rows, lambda name: forget or name not in IDENTITY))
+    return _without(batch, rows, lambda name: forget or name not in IDENTITY)
 
 
 def without_target(batch: EventBatch, rows: Bool) -> EventBatch:
     """The batch with `target_user_id` null in these rows."""
-    return compact(_without(batch, rows, lambda name: name == "target_user_id"))
+    return _without(batch, rows, lambda name: name == "target_user_id")
 
 
 def users_in(tables: Sequence[pa.Table], column: str) -> Iterator[tuple[int, pa.Array]]:
@@ -138,7 +140,7 @@ def _without(batch: EventBatch, rows: Bool, affects: Callable[[str], bool]) -> E
         if affects(name):
             column = table.column(index).combine_chunks().filter(kept).take(places)
             table = table.set_column(index, table.schema.field(index), column)
-    return EventBatch(table)
+    return EventBatch(compact(table))
 
 
 def _joined(batches: Sequence[EventBatch]) -> Iterator[EventBatch]:

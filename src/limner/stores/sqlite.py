@@ -48,7 +48,9 @@ from limner.stores.segments import (
 
 SCHEMA_VERSION = "1"
 SMALL_SEGMENTS = 512
-"""So many segments since the last sealing, and the next commit seals them."""
+"""So many segments since the last sealing, and the next commit merges the small ones."""
+SMALL_ROWS = 1 << 14
+"""Most rows of what a commit merges by the way; the rest waits for a quiet moment."""
 CACHE_BYTES = 256 << 20
 """Most bytes of decoded segments that are kept for `events_of`."""
 BUSY_SECONDS = 10.0
@@ -395,41 +397,39 @@ class SqliteLog:
         with self._database.reading() as connection:
             return bool(len(self.events_of(user)[0]) or len(_positions_about(connection, user)))
 
-    def seal(self) -> None:
-        """Merge neighbouring segments until each is large or at least as long as all after it.
+    def seal(self, *, most: int = SEGMENT_ROWS) -> None:
+        """Merge neighbouring segments, to at most `most` rows each.
 
-        One transaction a merge, so that a writer waits for one at most; a row is rewritten a
-        logarithmic number of times.
+        A segment is merged with the one before it once it has as many rows, so a row is
+        rewritten a logarithmic number of times. One transaction a merge: a writer waits for one
+        at most.
         """
         self._unsealed = 0
-        for first, last in self._groups():
-            with self._database.transaction() as connection:
-                rows = connection.execute(
-                    "SELECT first, count, hash, body FROM segment WHERE first BETWEEN ? AND ? "
-                    "ORDER BY first",
-                    (first, last),
-                ).fetchall()
-                batches = [batch for row in rows for batch in _opened(row).batches]
-                connection.execute("DELETE FROM segment WHERE first BETWEEN ? AND ?", (first, last))
-                _insert(connection, first, batches)
-
-    def _groups(self) -> list[tuple[Position, Position]]:
-        """First and last `first` of the runs of segments that belong together."""
-        groups: list[tuple[int, Position, Position]] = []  # rows, first, last
+        groups: list[tuple[int, Position, Position]] = []  # rows, first and last `first`
         for first, count in self._database.query("SELECT first, count FROM segment ORDER BY first"):
             groups.append((count, first, first))
-            while (
-                len(groups) > 1
-                and groups[-1][0] >= groups[-2][0]
-                and groups[-1][0] + groups[-2][0] <= SEGMENT_ROWS
-            ):
+            while len(groups) > 1 and groups[-2][0] <= groups[-1][0] <= most - groups[-2][0]:
                 right, left = groups.pop(), groups.pop()
                 groups.append((left[0] + right[0], left[1], right[2]))
-        return [(first, last) for _, first, last in groups if first != last]
+        for _, first, last in groups:
+            if first != last:
+                self._merge(first, last)
+
+    def _merge(self, first: Position, last: Position) -> None:
+        """Make one segment of those from the one at `first` to the one at `last`."""
+        where = "WHERE first BETWEEN ? AND ?"
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                f"SELECT first, count, hash, body FROM segment {where} ORDER BY first",
+                (first, last),
+            ).fetchall()
+            batches = [batch for row in rows for batch in _opened(row).batches]
+            connection.execute(f"DELETE FROM segment {where}", (first, last))
+            _insert(connection, first, batches)
 
     def _seal_if_many(self) -> None:
         if self._unsealed >= SMALL_SEGMENTS:
-            self.seal()
+            self.seal(most=SMALL_ROWS)
 
     def _forget_indices(self) -> None:
         # Built again from what was committed; a failed transaction is too rare to undo in place.
@@ -471,10 +471,12 @@ class SqliteLog:
                 end = int(np.searchsorted(positions, first + len(batch)))
                 here, positions = positions[:end], positions[end:]
                 if len(here):
-                    rows = compact(batch.take(here - first))
-                    own = _equal(rows.array("user_id"), user)  # the index may say too much
-                    found.append(here[own])
-                    parts.append(rows.take(own))
+                    rows = compact(batch.table.take(pa.array(here - first)))
+                    own = _equal(rows.column("user_id"), user)
+                    if not own.all():  # the index may say too much
+                        here, rows = here[own], rows.filter(pa.array(own))
+                    found.append(here)
+                    parts.append(EventBatch(rows))
                 first += len(batch)
         return np.concatenate(found), concat(parts)
 
@@ -799,8 +801,8 @@ def _positions_about(connection: sqlite3.Connection, user: bytes) -> I64:
     return np.sort(np.concatenate(found))
 
 
-def _equal(column: pa.Array, user: bytes) -> Any:
-    same = pc.equal(column.dictionary_decode(), pa.scalar(user, pa.binary(16)))
+def _equal(column: pa.Array | pa.ChunkedArray, user: bytes) -> Any:
+    same = pc.equal(column.cast(pa.binary(16)), pa.scalar(user, pa.binary(16)))
     return pc.fill_null(same, False).to_numpy(zero_copy_only=False)
 
 
