@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -9,14 +10,12 @@ from typing import Protocol
 from limner.errors import UsageError
 from limner.events.log import EventLog
 from limner.events.raw import ImportLedger, Quarantine
+from limner.privacy.erasable import Erasable
 from limner.privacy.identity import IdentityTable
 
 
 class Store(Protocol):
-    """One backend's log and the tables that change in the same transaction.
-
-    `log`, `identities` and `quarantine` hold users' data, so each is `Erasable` too.
-    """
+    """One backend's log and the tables that change in the same transaction."""
 
     @property
     def log(self) -> EventLog:
@@ -36,6 +35,11 @@ class Store(Protocol):
     @property
     def imports(self) -> ImportLedger:
         """What was imported."""
+        ...
+
+    @property
+    def erasables(self) -> Sequence[Erasable]:
+        """Those of the above that hold data of users."""
         ...
 
     @property

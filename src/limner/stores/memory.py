@@ -14,6 +14,7 @@ from limner.errors import StoreError
 from limner.events.batch import I64, EventBatch, concat
 from limner.events.log import Appended, Position
 from limner.events.raw import Import, Refused
+from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.refused import names, normal, pack
 from limner.stores.segments import READ_ROWS, compact, emptied, without_target
@@ -32,6 +33,11 @@ class MemoryStore:
         self.identities = MemoryIdentities(self)
         self.quarantine = MemoryQuarantine(self)
         self.imports = MemoryImports(self)
+
+    @property
+    def erasables(self) -> Sequence[Erasable]:
+        """Log, identities and quarantine."""
+        return (self.log, self.identities, self.quarantine)
 
     @property
     def home(self) -> Path | None:
@@ -91,7 +97,7 @@ class MemoryStore:
 class MemoryLog:
     """Batches in a list, digests in a dictionary."""
 
-    name = "event log"
+    name: str = "event log"
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store

@@ -29,6 +29,7 @@ from limner.events.batch import I64, EventBatch, concat
 from limner.events.log import Appended, Position
 from limner.events.once import Seen, SortedRuns
 from limner.events.raw import Import, Refused
+from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.memory import checked
 from limner.stores.refused import names, pack, unpack
@@ -99,6 +100,11 @@ class SqliteStore:
         self.identities = SqliteIdentities(self._database)
         self.quarantine = SqliteQuarantine(self._database)
         self.imports = SqliteImports(self._database)
+
+    @property
+    def erasables(self) -> Sequence[Erasable]:
+        """Log, identities and quarantine."""
+        return (self.log, self.identities, self.quarantine)
 
     @property
     def home(self) -> Path | None:
@@ -329,7 +335,7 @@ class Segment:
 class SqliteLog:
     """The log in the table `segment`."""
 
-    name = "event log"
+    name: str = "event log"
 
     def __init__(self, database: Database) -> None:
         self._database = database

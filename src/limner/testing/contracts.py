@@ -1,0 +1,462 @@
+# ruff: noqa: D102 (the name of a test is its sentence)
+"""The contract of a `Store`, as tests. A backend runs them in a few lines:
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self):
+            return MyStore(...)
+
+A backend that keeps its data also overrides `reopen`.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from limner.errors import StoreError
+from limner.events.batch import SCHEMA, EventBatch, concat
+from limner.events.log import EventLog
+from limner.events.raw import Refused
+from limner.privacy.identity import Sealed
+from limner.stores import Store
+
+ANN, BEN, CLEO = (name.ljust(16, b".") for name in (b"ann", b"ben", b"cleo"))
+"""Three pseudonyms."""
+
+
+def row(number: int, user: bytes = ANN, *, check: int = 0, **columns: Any) -> dict[str, Any]:
+    """A row whose identity is `number`.
+
+    Keyword arguments are columns; `properties_NAME` is the column `properties.NAME`.
+    """
+    named = {name.replace("properties_", "properties.", 1): v for name, v in columns.items()}
+    return {
+        "user_id": user,
+        "event_type": "view",
+        "item_id": f"item {number % 7}",
+        "timestamp": 1_700_000_000_000_000 + number,
+        "digest": blake2b(str(number).encode(), digest_size=16).digest(),
+        "check": check,
+        "source": "test",
+    } | named
+
+
+def batch(*rows: dict[str, Any]) -> EventBatch:
+    """Rows as a batch."""
+    return EventBatch.of(rows)
+
+
+def contents(log: EventLog, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+    """The rows that `read` yields, each with its position and without its nulls."""
+    rows = []
+    for first, part in log.read(start, stop):
+        for position, values in enumerate(part.to_pylist(), first):
+            bare = {name: value for name, value in values.items() if value is not None}
+            rows.append({"position": position} | bare)
+    return rows
+
+
+def identity(user: bytes, text: bytes = b"sealed") -> Sealed:
+    """A row of the identity table; not one that opens."""
+    return Sealed(user, 1, text, b"key of " + text)
+
+
+def refusal(line: int, rule: str = "no_user", **fields: Any) -> Refused:
+    """A refused row."""
+    return Refused("shop.csv", line, rule, "the row names no user", fields)
+
+
+class StoreContract:
+    """What every `Store` MUST do; a subclass provides the fixture `store`."""
+
+    def reopen(self, store: Store) -> Store:
+        """The same store as another process would find it; close the old one."""
+        return store
+
+    # log
+
+    def test_a_new_log_is_empty(self, store: Store) -> None:
+        assert store.log.head() == 0
+        assert list(store.log.read()) == []
+        positions, events = store.log.events_of(ANN)
+        assert len(positions) == len(events) == 0
+
+    def test_rows_come_back_in_order_at_dense_positions(self, store: Store) -> None:
+        first = store.log.append(batch(row(1), row(2, BEN)))
+        second = store.log.append(batch(row(3), row(4)))
+        store = self.reopen(store)
+        assert (first.first, second.first, store.log.head()) == (0, 2, 4)
+        assert contents(store.log) == [
+            {"position": place} | row(place + 1, BEN if place == 1 else ANN) for place in range(4)
+        ]
+
+    def test_every_column_survives(self, store: Store) -> None:
+        full = row(
+            1,
+            received_at=5,
+            check=2**64 - 1,
+            event_id="e-1",
+            value=9.99,
+            unit="EUR",
+            quantity=2.0,
+            group_id="basket",
+            recommendation_id="r-1",
+            target_user_id=BEN,
+            tz="Asia/Shanghai",
+            flags=3,
+            import_id=7,
+            properties_size="XL",
+            properties_stock=12,
+            properties_price=1.5,
+            properties_new=True,
+        )
+        assert {name for name in SCHEMA.names if name not in full} == set()
+        store.log.append(batch(full))
+        assert contents(self.reopen(store).log) == [{"position": 0} | full]
+
+    def test_text_of_any_script_survives(self, store: Store) -> None:
+        texts = [
+            "",
+            " ",
+            "绿茶",
+            "Žluťoučký kůň",
+            "👩‍👩‍👧",
+            "a\x00b",
+            "line\nbreak",
+            "'; DROP TABLE",
+        ]
+        store.log.append(
+            batch(*(row(n, item_id=text, properties_t=text) for n, text in enumerate(texts)))
+        )
+        read = contents(self.reopen(store).log)
+        assert [found["item_id"] for found in read] == texts
+        assert [found["properties.t"] for found in read] == texts
+
+    def test_a_property_may_change_its_type(self, store: Store) -> None:
+        values = ["M", 38, 1.5, True, None, "L"]
+        for number, value in enumerate(values):
+            store.log.append(batch(row(number, properties_size=value)))
+        for _ in range(2):
+            read = [found.get("properties.size") for found in contents(store.log)]
+            assert read == values
+            assert [type(value) for value in read] == [type(value) for value in values]
+            store.seal()
+            store = self.reopen(store)
+        assert len(store.log.events_of(ANN)[0]) == len(values)
+
+    def test_an_empty_batch_changes_nothing(self, store: Store) -> None:
+        done = store.log.append(EventBatch.empty())
+        assert (done.first, len(done.kept), len(done.conflict)) == (0, 0, 0)
+        assert self.reopen(store).log.head() == 0
+
+    def test_a_row_without_identity_is_refused(self, store: Store) -> None:
+        try:
+            store.log.append(batch(row(1), row(2) | {"digest": None}))
+        except ValueError:
+            assert store.log.head() == 0
+        else:
+            raise AssertionError("a row without digest was appended")
+
+    def test_once_across_batches(self, store: Store) -> None:
+        store.log.append(batch(row(1), row(2)))
+        store = self.reopen(store)
+        again = store.log.append(batch(row(2), row(3), row(1)))
+        assert again.first == 2
+        assert again.kept.tolist() == [False, True, False]
+        assert again.conflict.tolist() == [False, False, False]
+        assert [found["timestamp"] % 10 for found in contents(store.log)] == [1, 2, 3]
+
+    def test_once_within_a_batch(self, store: Store) -> None:
+        done = store.log.append(batch(row(1), row(2), row(1), row(2), row(1)))
+        assert done.kept.tolist() == [True, True, False, False, False]
+        assert not done.conflict.any()
+        assert store.log.head() == 2
+
+    def test_the_same_identity_with_other_content_is_refused(self, store: Store) -> None:
+        done = store.log.append(batch(row(1, check=5), row(1, check=6), row(1, check=5)))
+        assert done.kept.tolist() == [True, False, False]
+        assert done.conflict.tolist() == [False, True, False]
+        store = self.reopen(store)
+        later = store.log.append(batch(row(1, check=6), row(1, check=5), row(2, check=6)))
+        assert later.kept.tolist() == [False, False, True]
+        assert later.conflict.tolist() == [True, False, False]
+
+    def test_identities_that_share_a_half_are_told_apart(self, store: Store) -> None:
+        digests = [bytes(16), bytes(15) + b"\x01", b"\x01" + bytes(15), bytes(7) + b"\x01" * 9]
+        rows = [row(n) | {"digest": digest} for n, digest in enumerate(digests)]
+        assert store.log.append(batch(*rows)).kept.all()
+        assert not self.reopen(store).log.append(batch(*reversed(rows))).kept.any()
+
+    def test_read_takes_a_range(self, store: Store) -> None:
+        for start in range(0, 12, 3):
+            store.log.append(batch(*(row(start + n) for n in range(3))))
+        for start, stop in [(0, 12), (2, 7), (3, 6), (5, 6), (6, 6), (9, None), (0, 99), (12, 20)]:
+            wanted = range(start, min(12, 12 if stop is None else stop))
+            assert [r["position"] for r in contents(store.log, start, stop)] == list(wanted)
+
+    def test_read_keeps_to_the_head_of_its_call(self, store: Store) -> None:
+        store.log.append(batch(row(1), row(2)))
+        reading = store.log.read()
+        store.log.append(batch(row(3)))
+        store.seal()
+        assert sum(len(part) for _, part in reading) == 2
+
+    def test_a_large_batch_is_read_in_parts_of_bounded_size(self, store: Store) -> None:
+        wide = EventBatch.of([row(n, tz="UTC" if n % 2 else None) for n in range(70_000)])
+        assert store.log.append(wide).kept.all()
+        parts = list(store.log.read(3))
+        assert all(0 < len(part) <= 65_536 for _, part in parts)
+        assert [first for first, _ in parts] == list(
+            np.cumsum([3, *(len(part) for _, part in parts)])[:-1]
+        )
+        assert concat([part for _, part in parts]) == wide.slice(3, 70_000)
+
+    def test_a_batch_brings_no_values_of_rows_that_are_not_in_it(self, store: Store) -> None:
+        whole = batch(row(1, BEN, item_id="secret"), row(2), row(3))
+        store.log.append(whole.slice(1, 3))
+        for _, part in store.log.read():
+            assert "secret" not in part.array("item_id").dictionary.to_pylist()
+            assert BEN not in part.array("user_id").dictionary.to_pylist()
+
+    def test_events_of_a_user(self, store: Store) -> None:
+        near = ANN[:8] + BEN[8:]  # shares half of its bytes with another
+        users = [ANN, BEN, ANN, near, BEN, None, ANN]
+        for number, user in enumerate(users):
+            store.log.append(batch(row(number, user)))  # type: ignore[arg-type]
+            for one in (ANN, near, BEN, CLEO):
+                positions, events = store.log.events_of(one)
+                wanted = [place for place in range(number + 1) if users[place] == one]
+                assert positions.tolist() == wanted
+                assert [r["timestamp"] % 10 for r in events.to_pylist()] == wanted
+            if number == 3:
+                store.seal()
+                store = self.reopen(store)
+
+    def test_events_of_holds_nobody_else(self, store: Store) -> None:
+        store.log.append(batch(row(1), row(2, BEN, item_id="secret"), row(3)))
+        _, events = store.log.events_of(ANN)
+        assert events.array("user_id").dictionary.to_pylist() == [ANN]
+        assert "secret" not in events.array("item_id").dictionary.to_pylist()
+
+    # blanking and erasure
+
+    def test_blanked_rows_keep_their_place_and_identity_only(self, store: Store) -> None:
+        rows = [row(n, BEN if n == 2 else ANN, check=n, properties_p="x") for n in range(5)]
+        store.log.append(batch(*rows[:3]))
+        store.log.append(batch(*rows[3:]))
+        assert store.log.blank(np.array([2, 3, 3])) == 2
+        assert store.log.blank(np.array([3, 4])) == 1
+        store = self.reopen(store)
+        read = contents(store.log)
+        assert read[:2] == [{"position": place} | rows[place] for place in (0, 1)]
+        assert read[2:] == [
+            {"position": n, "digest": rows[n]["digest"], "check": n} for n in (2, 3, 4)
+        ]
+        assert len(store.log.events_of(BEN)[0]) == 0
+        assert store.log.events_of(ANN)[0].tolist() == [0, 1]
+        for _, part in store.log.read():
+            assert BEN not in part.array("user_id").dictionary.to_pylist()
+
+    def test_a_null_lies_over_nothing(self, store: Store) -> None:
+        store.log.append(batch(row(1, value=1.5, received_at=8), row(2, value=2.5, received_at=9)))
+        store.log.blank(np.array([0]))
+        for _, part in store.log.read():
+            for name in ("timestamp", "value", "received_at"):
+                data = part.array(name).buffers()[1]
+                assert np.frombuffer(data, np.int64)[part.array(name).offset] == 0
+
+    def test_blanked_rows_do_not_come_back(self, store: Store) -> None:
+        store.log.append(batch(row(1, check=1), row(2)))
+        store.log.blank(np.array([0]))
+        store = self.reopen(store)
+        again = store.log.append(batch(row(1, check=1), row(1, check=9)))
+        assert not again.kept.any()
+        assert again.conflict.tolist() == [False, True]
+
+    def test_forgotten_rows_may_come_back(self, store: Store) -> None:
+        store.log.append(batch(row(1), row(2), row(3)))
+        assert store.log.blank(np.array([1]), forget=True) == 1
+        assert store.log.blank(np.array([2])) == 1
+        assert store.log.blank(np.array([2]), forget=True) == 0
+        for _ in range(2):
+            assert contents(store.log)[1:3] == [{"position": 1}, {"position": 2}]
+            store = self.reopen(store)
+        again = store.log.append(batch(row(1), row(2), row(3, check=4)))
+        assert (again.first, again.kept.tolist()) == (3, [False, True, True])
+        assert store.log.events_of(ANN)[0].tolist() == [0, 3, 4]
+
+    def test_only_positions_of_the_log_can_be_blanked(self, store: Store) -> None:
+        store.log.append(batch(row(1)))
+        assert store.log.blank(np.array([], np.int64)) == 0
+        for wrong in (1, -1):
+            with suppress(ValueError):
+                store.log.blank(np.array([0, wrong]))
+                raise AssertionError(f"position {wrong} was blanked")
+        assert contents(store.log) == [{"position": 0} | row(1)]
+
+    def test_an_erased_user_is_nowhere(self, store: Store) -> None:
+        store.log.append(batch(row(1), row(2, BEN, target_user_id=ANN), row(3, BEN)))
+        store.log.append(batch(row(4, BEN, target_user_id=CLEO), row(5)))
+        store.identities.add([identity(ANN), identity(BEN)])
+        store.quarantine.add([refusal(1, user_id=ANN), refusal(2, user_id=BEN)])
+        store.quarantine.add([refusal(3, user_id=BEN, target_user_id=ANN)])
+        counts = {}
+        with store.transaction():
+            for part in store.erasables:
+                counts[part.name] = part.erase(ANN)
+        assert counts == {"event log": 3, "identity table": 1, "quarantine": 2}
+        store = self.reopen(store)
+        for part in store.erasables:
+            assert not part.holds(ANN)
+            assert part.holds(BEN)
+        read = contents(store.log)
+        assert ANN not in [value for found in read for value in found.values()]
+        assert read[1]["user_id"] == BEN
+        assert read[3]["target_user_id"] == CLEO
+        assert store.identities.known() == {BEN}
+
+    def test_sealing_changes_nothing(self, store: Store) -> None:
+        for number in range(20):
+            store.log.append(batch(row(number, (ANN, BEN)[number % 2], properties_n=number)))
+        store.log.blank(np.array([4, 5]))
+        before = contents(store.log)
+        for _ in range(2):
+            store.seal()
+            assert contents(store.log) == before
+            assert store.log.events_of(ANN)[0].tolist() == [0, 2, 6, 8, 10, 12, 14, 16, 18]
+            store = self.reopen(store)
+        assert not store.log.append(batch(*(row(number) for number in range(20)))).kept.any()
+
+    # transactions
+
+    def test_a_transaction_is_kept_whole(self, store: Store) -> None:
+        with store.transaction():
+            self._write_everywhere(store)
+        store = self.reopen(store)
+        assert store.log.head() == 2
+        assert store.identities.known() == {ANN}
+        assert store.quarantine.counts() == {"no_user": 1}
+        assert [entry.rows for entry in store.imports.entries()] == [0]
+        assert store.get_meta("keys") == "print"
+
+    def test_a_failed_transaction_leaves_nothing(self, store: Store) -> None:
+        store.log.append(batch(row(0, BEN)))
+        before = contents(store.log)
+        with suppress(ZeroDivisionError), store.transaction():
+            self._write_everywhere(store)
+            store.log.blank(np.array([0]), forget=True)
+            assert len(store.log.events_of(ANN)[0]) == 2
+            raise ZeroDivisionError
+        for _ in range(2):
+            assert contents(store.log) == before
+            assert len(store.log.events_of(ANN)[0]) == 0
+            assert len(store.log.events_of(BEN)[0]) == 1
+            assert store.identities.known() == set()
+            assert store.quarantine.counts() == {}
+            assert store.imports.entries() == []
+            assert store.get_meta("keys") is None
+            store = self.reopen(store)
+        again = store.log.append(batch(row(0), row(1), row(2)))
+        assert again.kept.tolist() == [False, True, True]
+
+    def test_a_part_that_failed_undoes_the_whole(self, store: Store) -> None:
+        def failing() -> None:
+            with store.transaction():
+                self._write_everywhere(store)
+                raise ZeroDivisionError
+
+        with suppress(StoreError), store.transaction():
+            store.log.append(batch(row(3)))
+            with suppress(ZeroDivisionError):
+                failing()
+        assert store.log.head() == 0
+        assert store.identities.known() == set()
+        with store.transaction():
+            store.log.append(batch(row(3)))
+        assert store.log.head() == 1
+
+    def test_readers_see_no_half_of_a_transaction(self, store: Store) -> None:
+        heads: set[int] = set()
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                heads.add(store.log.head())
+                heads.add(len(contents(store.log)))
+                heads.add(len(store.log.events_of(ANN)[0]))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            for number in range(0, 40, 2):
+                with store.transaction():
+                    store.log.append(batch(row(number)))
+                    store.log.append(batch(row(number + 1)))
+        finally:
+            over.set()
+            watcher.join()
+        assert {head for head in heads if head % 2} == set()
+
+    def _write_everywhere(self, store: Store) -> None:
+        store.log.append(batch(row(1)))
+        store.log.append(batch(row(2)))
+        store.identities.add([identity(ANN)])
+        store.quarantine.add([refusal(1)])
+        store.imports.start("shop.csv", 1)
+        store.set_meta("keys", "print")
+
+    # the tables beside the log
+
+    def test_identities(self, store: Store) -> None:
+        store.identities.add([identity(ANN), identity(BEN)])
+        store.identities.add([identity(BEN, b"other"), identity(CLEO)])
+        store.identities.add([])
+        store = self.reopen(store)
+        assert store.identities.known() == {ANN, BEN, CLEO}
+        assert store.identities.get(BEN) == identity(BEN)
+        assert store.identities.delete(BEN)
+        assert not store.identities.delete(BEN)
+        store = self.reopen(store)
+        assert store.identities.get(BEN) is None
+        assert store.identities.known() == {ANN, CLEO}
+
+    def test_quarantine_keeps_each_row_once(self, store: Store) -> None:
+        rows = [
+            refusal(3, value=1.5, item_id="绿茶"),
+            refusal(4, "no_time"),
+            refusal(4, "no_user"),
+            refusal(3, value=2.5),
+        ]
+        store.quarantine.add(rows, import_id=1)
+        store.quarantine.add([*rows, refusal(9)], import_id=2)
+        store.quarantine.add([])
+        store = self.reopen(store)
+        assert store.quarantine.rows() == [refusal(9), *reversed(rows)]
+        assert store.quarantine.rows(limit=2) == [refusal(9), rows[3]]
+        assert store.quarantine.rows(import_id=2) == [refusal(9)]
+        assert store.quarantine.counts() == {"no_user": 4, "no_time": 1}
+
+    def test_quarantine_spells_pseudonyms_in_hexadecimal(self, store: Store) -> None:
+        store.quarantine.add([refusal(1, user_id=ANN, quantity=np.float64(2))])
+        assert self.reopen(store).quarantine.rows() == [refusal(1, user_id=ANN.hex(), quantity=2.0)]
+
+    def test_imports(self, store: Store) -> None:
+        first, second = store.imports.start("a.csv", 10), store.imports.start("b.csv", 20)
+        assert (first.import_id, second.import_id) == (1, 2)
+        done = replace(first, finished_at=15, rows=7, added=4, repeated=2, refused=1)
+        store.imports.save(done)
+        store = self.reopen(store)
+        assert store.imports.entries() == [done, second]
+        assert store.imports.start("c.csv", 30).import_id == 3
+
+    def test_facts_about_the_store(self, store: Store) -> None:
+        assert store.get_meta("keys") is None
+        store.set_meta("keys", "a")
+        store.set_meta("keys", "b")
+        assert self.reopen(store).get_meta("keys") == "b"
