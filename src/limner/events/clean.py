@@ -342,8 +342,9 @@ def _types(rows: _Rows, config: CleanConfig) -> tuple[I32, list[str]]:
     """(codes, canonical type names), −1 where there is no type."""
     array = rows.text("event_type")
     wanted = canonical_all(array.dictionary.to_pylist(), config.aliases)
-    names = list(dict.fromkeys(wanted))
-    translate = np.array([*(names.index(name) for name in wanted), -1], dtype=np.int32)
+    names = [name for name in dict.fromkeys(wanted) if name]
+    place = {name: code for code, name in enumerate(names)}
+    translate = np.array([*(place.get(name, -1) for name in wanted), -1], dtype=np.int32)
     codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
     return translate[codes], names
 

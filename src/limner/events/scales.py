@@ -103,9 +103,13 @@ class Scales:
         flagged). Nothing is flagged in a group of fewer than `least` observations. The rule is
         Iglewicz and Hoaglin's modified z-score (1993), whose usual cut is 3.5.
         """
+        if np.isnan(amounts).all():  # most events have no quantity: nothing to judge
+            return np.zeros(len(amounts), dtype=bool)
         counts = self._counts[MEASURES.index(measure)][rows]
         below = np.cumsum(counts, axis=1)
         n = below[:, -1]
+        if n.max(initial=0) < least:
+            return np.zeros(len(amounts), dtype=bool)
         middle = (below >= (n[:, None] + 1) // 2).argmax(axis=1)
         # Observations within d bins of the median, for every d: the first d to hold half is MAD.
         padded = np.concatenate([np.zeros((len(rows), 1), dtype=np.int64), below], axis=1)
@@ -128,6 +132,8 @@ class Scales:
         amounts: F64,
     ) -> None:
         """Count these amounts; NaN and amounts not above zero count nowhere."""
+        if np.isnan(amounts).all():
+            return
         counted, bins = _bins(amounts)
         np.add.at(
             self._counts[MEASURES.index(measure)],

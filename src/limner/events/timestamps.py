@@ -122,9 +122,11 @@ def _from_arrow(array: pa.Array, tz: str) -> Times:
             array = pc.assume_timezone(array, tz, ambiguous="earliest", nonexistent="latest")
         wanted = pa.timestamp("us", array.type.tz)
         micros = array.cast(wanted, safe=coarse).cast(pa.int64())
-    except pa.ArrowInvalid:  # some value is beyond the range of int64 µs: find which
-        seconds = array.cast(pa.int64()).cast(pa.float64(), safe=False)
-        return _from_numbers(seconds)
+    except pa.ArrowInvalid:  # some values are beyond the range of int64 µs
+        unit = 1_000_000 if array.type.unit == "s" else 1_000
+        count: I64 = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+        beyond = np.abs(count.astype(np.float64)) * unit >= _LIMIT
+        return _plain(np.where(beyond, 0, count) * unit, missing, beyond)
     values: I64 = pc.fill_null(micros, 0).to_numpy(zero_copy_only=False)
     return _plain(values, missing, np.zeros(len(values), bool))
 
@@ -186,7 +188,11 @@ def _spelt(digits: str, form: str) -> int:
 
 def _from_text(array: pa.Array, zone: ZoneInfo, tz: str, time_format: str | None) -> Times:
     if time_format is None:
-        for fast in (_fast_iso, _fast_integers):
+        ways = (_fast_iso, _fast_integers)
+        first = pc.drop_null(array.slice(0, 100))
+        if len(first) and first[0].as_py().isdigit():
+            ways = (_fast_integers, _fast_iso)
+        for fast in ways:
             quick = fast(array, tz)
             if quick is not None:
                 return quick

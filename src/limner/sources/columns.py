@@ -166,7 +166,7 @@ def map_columns(
     lists = {
         name
         for name, column in properties.items()
-        if fold(column) in _LISTS or column.endswith(":token_seq")
+        if name != "title" and (fold(column) in _LISTS or column.endswith(":token_seq"))
     }
     return Columns(fields, properties, fixed, frozenset(lists))
 

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from limner.sources.settle import text_column
+
 _SEPARATOR, _ESCAPE = "\x1f", "\x1e"
 _NULL = _ESCAPE + "n"
 
@@ -34,6 +36,8 @@ def joined(columns: Mapping[str, pa.Array], kind: str, constants: Mapping[str, s
         code = _code(array.type)
         names.append(f"{name} {code}")
         if code == "text":
+            if pa.types.is_list(array.type):
+                array = text_column(array.to_pylist())
             texts.append(_escaped(array))
         else:
             fixed.append((code, array))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from limner.events.batch import I64
 from limner.events.raw import Refused
 from limner.sources.columns import Kind
 
+_GARBLED = "\x1a"
 _SAMPLE = 1 << 16
 UNQUOTED = (".inter", ".item", ".user", ".data", ".dat")
 """Endings of files in which a quote is a letter like others."""
@@ -110,7 +113,7 @@ def read(
     try:
         with pa.input_stream(where, compression=split_name(path)[1]) as stream:
             reader = pcsv.open_csv(
-                stream,
+                pa.PythonFile(_Marked(stream), mode="r"),
                 read_options=pcsv.ReadOptions(
                     use_threads=False,
                     block_size=block,
@@ -125,7 +128,7 @@ def read(
                     invalid_row_handler=bad_row,
                 ),
                 convert_options=pcsv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.binary()),
+                    column_types=dict.fromkeys(names, pa.string()),
                     include_columns=[n for n in names if not n.startswith("\x00")],
                     null_values=[""],
                     strings_can_be_null=True,
@@ -136,8 +139,9 @@ def read(
                     part = record.slice(start, batch_rows)
                     columns = dict(zip(part.schema.names, part.columns, strict=True))
                     numbers = lines.take(_newlines(columns, part.num_rows))
-                    yield _decoded(columns, numbers, where, refuse)
+                    yield _readable(columns, numbers, where, refuse)
                 _tell(lines, where, len(dialect.names), refuse)
+            lines.rest()
             _tell(lines, where, len(dialect.names), refuse)
     except pa.ArrowInvalid as error:
         raise InputError(
@@ -205,51 +209,73 @@ def _tell(lines: _Lines, where: str, wanted: int, refuse: Callable[[Refused], No
     lines.told.clear()
 
 
-def _decoded(
+class _Marked(io.RawIOBase):
+    """A stream in which each byte that is no UTF-8 is replaced by SUB (0x1A).
+
+    SUB is ASCII's sign for a garbled character; so the reader sees clean text, and the rows that
+    hold one can be told.
+    """
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        self._whole = True
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes; up to three may have waited for the rest of their character."""
+        data: bytes = self._stream.read(max(1, size - 3) if size > 0 else None)
+        if self._whole and data.isascii():
+            return data
+        text = self._decoder.decode(data, final=not data)
+        self._whole = not self._decoder.getstate()[0]
+        if not text and data:
+            return self.read(size)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            return re.sub("[\udc80-\udcff]", _GARBLED, text).encode()
+
+
+def _readable(
     columns: dict[str, pa.Array], lines: I64, where: str, refuse: Callable[[Refused], None]
 ) -> tuple[dict[str, pa.Array], I64]:
-    """Bytes to text; rows that are no UTF-8 are refused, blank rows are left out."""
+    """Without the rows that hold garbled text, which are refused, and without blank rows."""
     drop = np.zeros(len(lines), dtype=bool)
-    out = {}
     for name, array in columns.items():
-        try:
-            out[name] = array.cast(pa.string())
-        except pa.ArrowInvalid:
-            values = [_decode(value) for value in array.to_pylist()]
-            wrong = np.array([value is False for value in values])
-            for row in np.flatnonzero(wrong & ~drop).tolist():
-                reason = f"column {name} is no UTF-8 text; to mend it: save the file as UTF-8"
-                refuse(Refused(where, int(lines[row]), "undecodable", reason, {}))
-            drop |= wrong
-            out[name] = pa.array([None if v is False else v for v in values], pa.string())
-    arrays = list(out.values())
-    if arrays and all(array.null_count for array in arrays):
+        if not _holds(array, _GARBLED):
+            continue
+        wrong = pc.fill_null(pc.match_substring(array, _GARBLED), False)
+        mask = wrong.to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(mask & ~drop).tolist():
+            reason = f"column {name} is no UTF-8 text; to mend it: save the file as UTF-8"
+            refuse(Refused(where, int(lines[row]), "undecodable", reason, {}))
+        drop |= mask
+    if all(array.null_count for array in columns.values()):
         blank = np.ones(len(lines), dtype=bool)
-        for array in arrays:
+        for array in columns.values():
             blank &= pc.is_null(array).to_numpy(zero_copy_only=False)
         drop |= blank
     if drop.any():
         keep = pa.array(~drop)
-        out = {name: array.filter(keep) for name, array in out.items()}
+        columns = {name: array.filter(keep) for name, array in columns.items()}
         lines = lines[~drop]
-    return out, lines
+    return columns, lines
 
 
-def _decode(value: bytes | None) -> str | bool | None:
-    if value is None:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return False
+def _holds(array: pa.Array, letter: str) -> bool:
+    """Whether any text of the column may hold this ASCII letter."""
+    data = array.buffers()[2]
+    return data is not None and bool((np.frombuffer(data, dtype=np.uint8) == ord(letter)).any())
 
 
 def _newlines(columns: dict[str, pa.Array], n: int) -> I64:
     """How many newlines each row holds inside its cells."""
     total = np.zeros(n, dtype=np.int64)
     for array in columns.values():
-        data = array.buffers()[2]
-        if data is None or not (np.frombuffer(data, dtype=np.uint8) == ord("\n")).any():
+        if not _holds(array, "\n"):
             continue
         counts = pc.fill_null(pc.count_substring(array, "\n"), 0)
         total += counts.to_numpy(zero_copy_only=False)

@@ -118,12 +118,17 @@ def to_raw(
         pairs = zip(rows, added, strict=True)
         content = pa.array([start + encode(row) + more for row, more in pairs], pa.binary())
     amounts = {columns.fields.get(name) for name in ("value", "quantity")}
+    time = columns.fields.get("timestamp")
     fields = set(columns.fields.values())
     arrays: dict[str, pa.Array] = {}
     for name in [*columns.fields.values(), *columns.properties.values()]:
         values = [row.get(name) for row in flat]
-        plain_text = name in fields and name not in amounts
-        arrays[name] = text_column(values) if plain_text else json_column(values)
+        if name == time and all(type(value) is int for value in values):
+            arrays[name] = _integers(values)
+        elif name in fields and name not in amounts:
+            arrays[name] = text_column(values)
+        else:
+            arrays[name] = json_column(values)
     return shaped(
         arrays,
         columns,
@@ -134,6 +139,13 @@ def to_raw(
         settled=settled,
         content=content,
     )
+
+
+def _integers(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, pa.int64())
+    except (OverflowError, pa.ArrowInvalid):
+        return text_column(values)
 
 
 def simple(row: Mapping[str, Any]) -> Row:

@@ -21,6 +21,7 @@ _TYPES: dict[Decided, pa.DataType] = {
     "text": pa.string(),
     "list": pa.list_(pa.string()),
 }
+_NAMES = frozenset({"title", "category", "brand"})  # text, whatever it looks like
 _EXACT = 2.0**53
 
 
@@ -31,7 +32,8 @@ class Settled:
     an integer of more than 15 digits, which a float would change); a truth if all are true or
     false; a list if named so or if all are JSON lists; else text. A later value that does not
     fit is not lost: it goes, as text, to a column beside, `NAME.text`, so the column's own type
-    never changes. Without `guess` (JSON, which tells "12" from 12) text is text.
+    never changes. Without `guess` (JSON, which tells "12" from 12) text is text; a title,
+    category or brand always is.
     """
 
     __slots__ = ("_decided", "_guess", "_lists")
@@ -55,7 +57,9 @@ class Settled:
         decided = self._decided.get(name)
         if decided is None:
             decided = self._decided[name] = (
-                "list" if name in self._lists else _decide(array, self._guess)
+                "list"
+                if name in self._lists
+                else _decide(array, self._guess and name not in _NAMES)
             )
         typed, misfit = _as(decided, array, split)
         yield name, typed
