@@ -92,10 +92,11 @@ class EventBatch:
     __slots__ = ("table",)
 
     def __init__(self, table: pa.Table) -> None:
-        missing = [name for name in SCHEMA.names if name not in table.column_names]
-        for name in missing:
-            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
-        properties = sorted(n for n in table.column_names if n.startswith(PROPERTY))
+        names = table.column_names  # asked once: Arrow makes the list anew each time
+        for name in SCHEMA.names:
+            if name not in names:
+                table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+        properties = sorted(n for n in names if n.startswith(PROPERTY))
         table = table.select(SCHEMA.names + properties).combine_chunks()
         for declared in SCHEMA:
             if table.schema.field(declared.name).type != declared.type:

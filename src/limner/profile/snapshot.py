@@ -38,10 +38,20 @@ class _Manifest(msgspec.Struct, frozen=True):
     files: dict[str, int]
 
 
-def save(folder: Path, state: ProfileState, population: Population, log: str) -> Path:
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def save(
+    folder: Path,
+    state: ProfileState,
+    population: Population,
+    log: str,
+    extra: Arrays | None = None,
+) -> Path:
     """Write a snapshot and remove older ones; return its folder.
 
-    `log` names the log it belongs to, so that it is never read against another.
+    `log` names the log it belongs to, so that it is never read against another; `extra` arrays
+    are kept with it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{state.position:020d}-{state.newest_event & 0xFFFFFFFF:08x}"
@@ -51,6 +61,8 @@ def save(folder: Path, state: ProfileState, population: Population, log: str) ->
     files: dict[str, int] = {}
     for name, array in state.arrays().items():
         np.save(work / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+    for name, array in (extra or {}).items():
+        np.save(work / f"extra.{name}.npy", array, allow_pickle=False)
     items, versions, words = state.catalog.tables()
     tables = {"items": items, "versions": versions}
     for name, array in words.items():
@@ -101,8 +113,11 @@ def save(folder: Path, state: ProfileState, population: Population, log: str) ->
     return target
 
 
-def load(folder: Path, state: ProfileState, log: str) -> Population | None:
-    """Fill an empty state from the newest sound snapshot; None if there is none."""
+def load(folder: Path, state: ProfileState, log: str) -> tuple[Population, Arrays] | None:
+    """Fill an empty state from the newest sound snapshot; its population and extra arrays.
+
+    None if there is no sound snapshot.
+    """
     for path in sorted(folder.glob("[0-9]*"), reverse=True) if folder.is_dir() else []:
         manifest = _manifest(path)
         if manifest is None or manifest.layout != state.layout or manifest.log != log:
@@ -123,8 +138,8 @@ def _manifest(path: Path) -> _Manifest | None:
     return manifest if whole and manifest.format == FORMAT else None
 
 
-def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> Population:
-    arrays: dict[str, npt.NDArray[Any]] = {}
+def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Population, Arrays]:
+    arrays: Arrays = {}
     tables: dict[str, pa.Table] = {}
     for name in manifest.files:
         stem = name.rpartition(".")[0]
@@ -163,7 +178,12 @@ def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> Population:
             strict=True,
         )
     }
-    return Population(manifest.population_users, manifest.population_at, quantiles, sums)
+    extra = {
+        name.removeprefix("extra."): array
+        for name, array in arrays.items()
+        if name.startswith("extra.")
+    }
+    return Population(manifest.population_users, manifest.population_at, quantiles, sums), extra
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

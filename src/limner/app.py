@@ -1,0 +1,768 @@
+"""The composition root: opens a store and its keys, and wires the parts into one object.
+
+from limner import Limner
+
+app = Limner.open("sqlite:///shop.db", domain="ecommerce")
+app.record([{"user_id": "u1", "item_id": "tea", "event_type": "purchase", "timestamp": now}])
+app.portrait("u1").interests
+app.recommend("u1", n=10, explain=True)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+
+from limner import config as configuration
+from limner.config import Config
+from limner.errors import InputError, KeyMissing, ModelError, NotFound
+from limner.evaluate import Report, evaluate_next_basket
+from limner.events.batch import Event
+from limner.events.log import Position
+from limner.events.raw import DELETE_ITEM, ITEM, USER, Import, RawBatch, Refused
+from limner.events.scales import Scales
+from limner.explain.reasons import Why, explained, why
+from limner.model import registry
+from limner.model.blend import Blend
+from limner.model.fit import fit_all
+from limner.model.interactions import features, interactions
+from limner.model.protocol import Interactions, ItemFeatures, Progress
+from limner.privacy.admit import Occurrences
+from limner.privacy.erasable import Erasable
+from limner.privacy.keys import Keys
+from limner.profile import facets, portrait, snapshot
+from limner.profile.facet import duration
+from limner.profile.merge import NEVER
+from limner.profile.population import Population
+from limner.profile.portrait import Portrait
+from limner.profile.state import ProfileState
+from limner.profile.writer import Recorded, Writer
+from limner.recommend.rank import Recommendations
+from limner.recommend.recommend import recommend
+from limner.recommend.scorer import Scorer, history_of
+from limner.sources import files
+from limner.sources.columns import Kind
+from limner.stores import Store, open_store
+
+SNAPSHOT_EVERY = 500_000
+"""Rows after which a new snapshot is written while recording."""
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """The progress of somebody who does not want to see any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, in the end."""
+
+    entry: Import
+    seconds: float
+    found: Mapping[str, int]
+    refused: tuple[Refused, ...]
+    """The first hundred; all of them are in quarantine."""
+
+    @property
+    def rate(self) -> float:
+        """Rows a second, from file to durable log and folded portraits."""
+        return self.entry.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What `erase` removed, by the name of what held it, and whether each is clean now."""
+
+    removed: Mapping[str, int]
+    clean: Mapping[str, bool]
+    retrain: bool
+    """Whether a model in use had learned from the user: it is due for training anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that was trained: its version and what validation said of it."""
+
+    version: str
+    seconds: float
+    users: int
+    items: int
+    events: int
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Limner:
+    """A store opened: record events, read portraits, recommend, explain, erase."""
+
+    def __init__(
+        self, config: Config, store: Store, keys: Keys, *, clock: Callable[[], int]
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.keys = keys
+        self._clock = clock
+        state = ProfileState(
+            facets.build(config.facet),
+            timezone=config.timezone,
+            lateness=int(duration(config.lateness, "lateness")),
+        )
+        self.writer = Writer(
+            log=store.log,
+            identities=store.identities,
+            quarantine=store.quarantine,
+            transaction=store.transaction,
+            keys=keys,
+            policy=config.privacy,
+            rules=replace(config.clean, aliases=dict(config.clean.aliases)),
+            state=state,
+            scales=Scales(),
+            clock=clock,
+        )
+        self.population = Population()
+        self._snapshot_at: Position = 0
+        self._scorer: tuple[str, int, Scorer] | None = None
+
+    # -- opening and closing -----------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        url: str = "",
+        *,
+        domain: str = "",
+        config: Config | Path | None = None,
+        write: bool = True,
+        holder: str = "limner",
+        clock: Callable[[], int] | None = None,
+        progress: Progress = quiet,
+    ) -> Limner:
+        """Open a store, made on first use, and bring the portraits up to its log (law 3).
+
+        `url` and `domain` go over the configuration's. Without `write` the store must exist and
+        nothing is changed: many may read beside one writer. `clock` gives the time in µs.
+        Raises StoreBusy, KeyMissing, ConfigError.
+        """
+        settings = config if isinstance(config, Config) else configuration.load(config)
+        if url or domain:
+            settings = (
+                configuration.load(
+                    config if isinstance(config, Path) else None, store=url, domain=domain
+                )
+                if not isinstance(config, Config)
+                else replace(
+                    settings, store=url or settings.store, domain=domain or settings.domain
+                )
+            )
+        store = open_store(settings.store, write=write, holder=holder)
+        try:
+            keys = _keys(settings, store, write=write)
+            app = cls(settings, store, keys, clock=clock or _wall)
+            app._recover(progress)
+        except BaseException:
+            store.close()
+            raise
+        app.writable = write
+        return app
+
+    writable: bool = True
+
+    def _recover(self, progress: Progress) -> None:
+        folder = self._snapshots
+        loaded = snapshot.load(folder, self.state, self._log_name) if folder else None
+        if loaded is None:
+            self.writer.state = self._fresh_state()
+        else:
+            self.population, extra = loaded
+            if extra:
+                self.writer.scales = Scales.from_arrays(extra)
+        self._snapshot_at = self.state.position
+        caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
+        if loaded is None or caught > SNAPSHOT_EVERY:
+            self.refresh_population()
+
+    def _fresh_state(self) -> ProfileState:
+        old = self.writer.state
+        return ProfileState(old.facets, timezone=old.timezone, lateness=old.lateness)
+
+    def close(self) -> None:
+        """Write a snapshot if there is news, and let the store go."""
+        if self.writable:
+            if self.state.position > self._snapshot_at:
+                self.save_snapshot()
+            self.store.seal()
+        self.store.close()
+
+    def __enter__(self) -> Limner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def state(self) -> ProfileState:
+        """The live state of all users."""
+        return self.writer.state
+
+    @property
+    def _snapshots(self) -> Path | None:
+        return self.store.home / "state" if self.store.home else None
+
+    @property
+    def models_folder(self) -> Path | None:
+        """Where model versions lie; None for a store in memory."""
+        return self.store.home / "models" if self.store.home else None
+
+    @property
+    def _log_name(self) -> str:
+        return self.store.get_meta("log") or ""
+
+    def now(self) -> int:
+        """The present, µs: the wall clock, or with `clock = "events"` the newest event's time."""
+        if self.config.clock == "events" and self.state.newest_event != NEVER:
+            return self.state.newest_event
+        return self._clock()
+
+    def save_snapshot(self) -> None:
+        """Write the state beside the log, so that the next start is quick."""
+        if self._snapshots is None:
+            return
+        with self.writer.commit_lock, self.writer.lock:
+            snapshot.save(
+                self._snapshots,
+                self.state,
+                self.population,
+                self._log_name,
+                self.writer.scales.arrays(),
+            )
+            self._snapshot_at = self.state.position
+
+    def refresh_population(self) -> None:
+        """Take stock of all users, for percentiles, tiers and shares against everybody."""
+        with self.writer.lock:
+            self.population = Population.of(self.state, self.now())
+
+    # -- taking in ---------------------------------------------------------------------------
+
+    def record(self, events: Any, *, source: str = "api", kind: Kind = "events") -> Recorded:
+        """Record events, durably, and fold them into the portraits before returning.
+
+        `events` is any iterable of mappings, a pyarrow Table, a DataFrame, or the path of a
+        file. An event seen before changes nothing; refused ones are in quarantine (`refused`).
+        """
+        unreadable: list[Refused] = []
+        occurrences = Occurrences()
+        parts = [
+            self.writer.record(raw, occurrences=occurrences)
+            for raw in _read(events, kind, source, unreadable.append, {}, {})
+        ]
+        if unreadable:
+            with self.store.transaction():
+                self.store.quarantine.add(unreadable)
+        return _sum(parts, unreadable, self.state.position)
+
+    def put_item(
+        self, item_id: str, attributes: Mapping[str, Any], at: int | None = None
+    ) -> Recorded:
+        """Say what an item is, from `at` (µs, now by default) on; the first version from ever."""
+        return self._put(ITEM, {"item_id": item_id}, attributes, at)
+
+    def put_user(
+        self, user_id: str, attributes: Mapping[str, Any], at: int | None = None
+    ) -> Recorded:
+        """Say what is declared of a user; attributes not named keep what was said before."""
+        return self._put(USER, {"user_id": user_id}, attributes, at)
+
+    def delete_item(self, item_id: str) -> Recorded:
+        """Take an item out of all recommendations; what was done with it stays."""
+        return self._put(DELETE_ITEM, {"item_id": item_id}, {}, None)
+
+    def _put(
+        self, kind: str, who: Mapping[str, str], attributes: Mapping[str, Any], at: int | None
+    ) -> Recorded:
+        moment = self.now() if at is None else at
+        row = {**who, "event_type": kind, "timestamp": moment, "properties": dict(attributes)}
+        return self.record([row], source="api")
+
+    def import_file(
+        self,
+        path: str | Path | Any,
+        *,
+        kind: Kind = "events",
+        columns: Mapping[str, str] | None = None,
+        constants: Mapping[str, str] | None = None,
+        source: str = "file",
+        where: str | None = None,
+        progress: Progress = quiet,
+    ) -> Imported:
+        """Import a file (or table) through the same path as live events.
+
+        Importing the same rows again changes nothing, so an import that was interrupted is
+        simply started again. Undo it with `undo_import(imported.entry.import_id)`.
+        """
+        name = where or (str(path) if isinstance(path, str | Path) else "table")
+        started = time.perf_counter()
+        entry = self.store.imports.start(name, self._clock())
+        unreadable: list[Refused] = []
+        shown: list[Refused] = []
+        found: Counter[str] = Counter()
+        occurrences = Occurrences()
+        total = _rows_of(path)
+        for raw in _ahead(
+            _read(path, kind, source, unreadable.append, columns or {}, constants or {}, name)
+        ):
+            bad, unreadable[:] = list(unreadable), []
+            recorded = self.writer.record(
+                raw, occurrences=occurrences, import_id=entry.import_id, refused=bad
+            )
+            entry = _added(entry, recorded)
+            found.update(recorded.found)
+            shown.extend(recorded.refused[: 100 - len(shown)])
+            progress(kind, entry.rows, total)
+            if self.state.position - self._snapshot_at > SNAPSHOT_EVERY:
+                self.save_snapshot()
+        if unreadable:
+            with self.store.transaction():
+                self.store.quarantine.add(unreadable, import_id=entry.import_id)
+            found.update(refusal.rule for refusal in unreadable)
+            shown.extend(unreadable[: 100 - len(shown)])
+            entry = replace(
+                entry,
+                rows=entry.rows + len(unreadable),
+                refused=entry.refused + len(unreadable),
+            )
+        entry = replace(entry, finished_at=self._clock())
+        self.store.imports.save(entry)
+        return Imported(entry, time.perf_counter() - started, dict(found), tuple(shown))
+
+    def undo_import(self, import_id: int, *, progress: Progress = quiet) -> int:
+        """Take back what an import brought, as if it had never been; return how many rows.
+
+        The same file may then be imported again. Raises NotFound for an unknown import.
+        """
+        entries = {entry.import_id: entry for entry in self.store.imports.entries()}
+        entry = entries.get(import_id)
+        if entry is None or entry.undone_at is not None:
+            raise NotFound(
+                f"import {import_id} is not there to undo",
+                mend=f"imports that can be undone: {[i for i, e in entries.items() if e.undone_at is None]}",
+            )
+        with self.writer.commit_lock:
+            positions, users, _ = self.writer.positions_of_import(import_id)
+            gone = self.store.log.blank(positions, forget=True)
+            for user in users:
+                if not len(self.store.log.events_of(user)[0]):
+                    self.store.identities.delete(user)
+            self.writer._known = None
+            self.store.imports.save(replace(entry, undone_at=self._clock()))
+            self._rebuild(progress)
+        return gone
+
+    def _rebuild(self, progress: Progress) -> None:
+        """The state anew from the log: after what no merge can do to many users."""
+        with self.writer.lock:
+            self.writer.state = self._fresh_state()
+        self.writer.catch_up(lambda done, total: progress("replay", done, total))
+        self.refresh_population()
+        self._scorer = None
+        self.save_snapshot()
+
+    # -- models ------------------------------------------------------------------------------
+
+    def training_data(self, before: int | None = None) -> tuple[Interactions, ItemFeatures]:
+        """All interactions of the log (before a time), and the items' attributes."""
+        data, _ = interactions(
+            self.store.log, self.state.catalog, self.config.weights, before=before
+        )
+        return data, features(self.state.catalog)
+
+    def train(self, *, progress: Progress = quiet) -> Trained:
+        """Fit the models on the log, learn their blend on its last part, and put it to use."""
+        started = time.perf_counter()
+        data, attributes = self.training_data()
+        if not len(data.items):
+            raise ModelError(
+                "there is nothing to learn from yet",
+                mend="import events with an item first: limner import your.csv",
+            )
+        first, last = int(data.times.min()), int(data.times.max())
+        validation = int(last - (last - first) * self.config.train.holdout)
+        blend = fit_all(
+            data,
+            attributes,
+            validation_cutoff=validation,
+            seed=self.config.train.seed,
+            sequence=self.config.train.sequence,
+            progress=progress,
+        )
+        return self._publish(blend, data, started, last)
+
+    def _publish(self, blend: Blend, data: Interactions, started: float, cutoff: int) -> Trained:
+        version = registry.publish(
+            self.models_folder,
+            blend,
+            item_ids=self.state.catalog.ids.values[: data.n_items],
+            cutoff=cutoff,
+            position=self.state.position,
+        )
+        self._scorer = None
+        if self.models_folder is None:
+            self._memory_model = (version, blend, self.state.catalog.ids.values[: data.n_items])
+        return Trained(
+            version,
+            time.perf_counter() - started,
+            data.n_users,
+            data.n_items,
+            len(data.items),
+            blend.metrics,
+        )
+
+    _memory_model: tuple[str, Blend, list[str]] | None = None
+
+    def evaluate(
+        self,
+        *,
+        cutoff: int | None = None,
+        validation_cutoff: int | None = None,
+        progress: Progress = quiet,
+    ) -> Report:
+        """How good the lists are: fit before a cutoff, ask for what came after it (law 4)."""
+        data, attributes = self.training_data()
+        if not len(data.items):
+            raise ModelError("there is nothing to evaluate on", mend="import events first")
+        first, last = int(data.times.min()), int(data.times.max())
+        at = cutoff if cutoff is not None else int(last - (last - first) * 0.1)
+        earlier = (
+            validation_cutoff if validation_cutoff is not None else int(at - (at - first) * 0.1)
+        )
+        return evaluate_next_basket(
+            data,
+            attributes,
+            cutoff=at,
+            validation_cutoff=earlier,
+            seed=self.config.train.seed,
+            sequence=self.config.train.sequence,
+            progress=progress,
+        )
+
+    def scorer(self) -> Scorer | None:
+        """The trained blend in use; None before the first training."""
+        size = len(self.state.catalog)
+        current = (
+            registry.current_version(self.models_folder)
+            if self.models_folder is not None
+            else self._memory_model and self._memory_model[0]
+        )
+        if current is None:
+            return None
+        if self._scorer is None or self._scorer[0] != current:
+            if self.models_folder is not None:
+                blend, item_ids = registry.load(self.models_folder, current)
+            else:
+                assert self._memory_model is not None
+                _, blend, item_ids = self._memory_model
+            with self.writer.lock:
+                scorer = Scorer(blend, item_ids, self.state.catalog, current)
+            self._scorer = (current, size, scorer)
+        return self._scorer[2]
+
+    # -- answering ---------------------------------------------------------------------------
+
+    def _row(self, user_id: str) -> int:
+        return self.state.rows.get(self.keys.pseudonym(user_id), -1)
+
+    def known_row(self, user_id: str) -> int:
+        """The user's row. Raises NotFound for a user without any event or attribute."""
+        row = self._row(user_id)
+        if row < 0:
+            raise NotFound(
+                f"user {user_id!r} is not known",
+                mend="check the id; a user is known from the first event or attribute on",
+            )
+        return row
+
+    def portrait(
+        self, user_id: str, *, at: int | None = None, known_at: Position | None = None
+    ) -> Portrait:
+        """What is known of a user now, or as of event time `at`, or as told by `known_at`.
+
+        Raises NotFound for an unknown user.
+        """
+        with self.writer.lock:
+            row = self.known_row(user_id)
+            state, now = self.state, self.now()
+            if at is not None or known_at is not None:
+                now = at if at is not None else now
+                state = self.writer.as_of(self.keys.pseudonym(user_id), now, known_at)
+                row = 0 if len(state) else -1
+            seen = portrait.read(state, row, self.population, now, user_id=user_id)
+            history = history_of(state, row, now)
+        scorer = self.scorer()
+        if scorer is None or not len(history):
+            return seen
+        return replace(seen, vector=scorer.vector(history), model=scorer.version)
+
+    def evidence(self, user_id: str, slot: str, *, limit: int = 20) -> list[Event]:
+        """The newest events behind a slot, "section.name"; newest first.
+
+        Raises NotFound for an unknown user or slot.
+        """
+        self.known_row(user_id)
+        found = self.portrait(user_id).slot(slot)
+        if found is None:
+            raise NotFound(
+                f"there is no slot {slot!r} in this portrait",
+                mend="slots are named section.name, as `limner portrait USER` shows them",
+            )
+        facet = next(f for f in self.state.facets if f.name == found.facet)
+        positions, batch = self.store.log.events_of(self.keys.pseudonym(user_id))
+        with self.writer.lock:
+            rows = portrait.supporting(self.state, facet, batch, positions)
+        newest = rows[np.lexsort((positions[rows], batch.times()[rows]))][::-1][:limit]
+        return batch.take(newest).events(positions[newest])
+
+    def recommend(
+        self,
+        user_id: str,
+        n: int | None = None,
+        *,
+        explain: bool = False,
+        repeats: bool | None = None,
+    ) -> Recommendations:
+        """The best items for a user now; with `explain` each with its parts' reasons.
+
+        A user without a history gets what is popular. Never raises for an unknown user.
+        """
+        scorer = self.scorer()
+        with self.writer.lock:
+            now = self.now()
+            history = history_of(self.state, self._row(user_id), now)
+            as_of = self.state.position
+            listed = recommend(
+                self.state,
+                history,
+                scorer,
+                self.config.recommend,
+                user_id=user_id,
+                as_of=as_of,
+                n=n,
+                repeats=repeats,
+            )
+            if not explain:
+                return listed
+            again = self.config.recommend.repeats if repeats is None else repeats
+            return explained(listed, history, scorer, self.state, repeats=again)
+
+    def why(self, user_id: str, item_id: str, *, repeats: bool | None = None) -> Why:
+        """Why an item is in a user's list, or why not.
+
+        Raises NotFound for an unknown user or item.
+        """
+        scorer = self.scorer()
+        with self.writer.lock:
+            row = self.known_row(user_id)
+            item = self.state.catalog.ids.code(item_id)
+            if item < 0:
+                raise NotFound(f"item {item_id!r} is not known", mend="check the id")
+            return why(
+                self.state,
+                history_of(self.state, row, self.now()),
+                scorer,
+                self.config.recommend,
+                item,
+                user_id=user_id,
+                repeats=repeats,
+            )
+
+    # -- the data subject's rights -----------------------------------------------------------
+
+    def erasables(self) -> tuple[Erasable, ...]:
+        """Everything that keeps data of users (law 6)."""
+        kept = (self.store.log, self.store.identities, self.store.quarantine)
+        return (*kept, _LiveState(self), _Snapshots(self))  # type: ignore[arg-type]
+
+    def erase(self, user_id: str) -> Erased:
+        """Remove a user from log, identity table, quarantine, state and snapshots, for good.
+
+        Keyed digests of the events stay, so that a re-import does not bring them back. Raises
+        NotFound for an unknown user.
+        """
+        user = self.keys.pseudonym(user_id)
+        if not any(part.holds(user) for part in self.erasables()):
+            self.known_row(user_id)
+        with self.writer.commit_lock:
+            removed = {part.name: part.erase(user) for part in self.erasables()}
+            self.writer._known = None
+            clean = {part.name: not part.holds(user) for part in self.erasables()}
+            self.refresh_population()
+            self.save_snapshot()
+        return Erased(removed, clean, retrain=self.scorer() is not None)
+
+    def status(self) -> dict[str, Any]:
+        """Numbers of interest: users, items, events, the model, what was refused."""
+        scorer = self.scorer()
+        return {
+            "store": self.config.store,
+            "users": len(self.state),
+            "items": len(self.state.catalog),
+            "position": self.state.position,
+            "newest_event": self.state.newest_event if self.state.position else None,
+            "refused": self.store.quarantine.counts(),
+            "model": scorer.version if scorer else None,
+        }
+
+
+class _LiveState:
+    """The state in memory, as something erasable."""
+
+    name = "portraits"
+
+    def __init__(self, app: Limner) -> None:
+        self._app = app
+
+    def erase(self, user: bytes) -> int:
+        with self._app.writer.lock:
+            return int(self._app.state.forget(user))
+
+    def holds(self, user: bytes) -> bool:
+        return user in self._app.state.rows
+
+
+class _Snapshots:
+    """Snapshots on disk, as something erasable: they are written anew without the user."""
+
+    name = "snapshots"
+
+    def __init__(self, app: Limner) -> None:
+        self._app = app
+
+    def erase(self, user: bytes) -> int:
+        held = self.holds(user)
+        if held:
+            self._app.save_snapshot()
+        return int(held)
+
+    def holds(self, user: bytes) -> bool:
+        folder = self._app._snapshots
+        return any(
+            user in path.read_bytes() for path in (folder.glob("*/users.npy") if folder else ())
+        )
+
+
+def _wall() -> int:
+    return time.time_ns() // 1_000
+
+
+def _keys(config: Config, store: Store, *, write: bool) -> Keys:
+    """The keys of a store: made for a new one, else loaded and checked against it."""
+    path = config.key_path()
+    if path is None:
+        return Keys.generate()
+    if store.fresh and write and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keys = Keys.create(path)
+    else:
+        keys = Keys.load(path)
+    known = store.get_meta("keys")
+    if known is None and write:
+        with store.transaction():
+            store.set_meta("keys", keys.key_fingerprint)
+            store.set_meta("log", f"{keys.key_fingerprint}-{time.time_ns():x}")
+    elif known is not None and known != keys.key_fingerprint:
+        raise KeyMissing(
+            f"the keys in {path} are not those of this store",
+            where=config.store,
+            mend="set LIMNER_KEY_FILE to the key file that was made with this store",
+        )
+    return keys
+
+
+def _read(
+    data: Any,
+    kind: Kind,
+    source: str,
+    refuse: Callable[[Refused], None],
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    where: str = "",
+) -> Iterator[RawBatch]:
+    if isinstance(data, str | Path):
+        return files.read_file(
+            data, kind=kind, refuse=refuse, columns=columns, constants=constants, source=source
+        )
+    if hasattr(data, "__arrow_c_stream__"):
+        return files.read_table(
+            data, kind=kind, columns=columns, constants=constants, source=source,
+            where=where or "table",
+        )  # fmt: skip
+    if isinstance(data, Mapping):
+        data = [data]
+    if not isinstance(data, Iterable):
+        raise InputError(
+            f"{type(data).__name__} holds no events",
+            mend="give an iterable of mappings, a DataFrame, an Arrow table or a file's path",
+        )
+    return files.read_rows(
+        data, kind=kind, refuse=refuse, columns=columns, constants=constants, source=source,
+        where=where or "rows",
+    )  # fmt: skip
+
+
+def _rows_of(data: Any) -> int:
+    """How many rows an import has, 0 if only reading would tell."""
+    return len(data) if hasattr(data, "__len__") and not isinstance(data, str) else 0
+
+
+def _ahead(batches: Iterator[RawBatch], depth: int = 2) -> Iterator[RawBatch]:
+    """The same batches, read in another thread while the last one is being committed."""
+    queue: Queue[RawBatch | BaseException | None] = Queue(depth)
+    stop = threading.Event()
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                queue.put(batch)
+                if stop.is_set():
+                    return
+            queue.put(None)
+        except BaseException as error:
+            queue.put(error)
+
+    thread = threading.Thread(target=read, name="limner-read", daemon=True)
+    thread.start()
+    try:
+        while (got := queue.get()) is not None:
+            if isinstance(got, BaseException):
+                raise got
+            yield got
+    finally:
+        stop.set()
+
+
+def _added(entry: Import, recorded: Recorded) -> Import:
+    return replace(
+        entry,
+        rows=entry.rows + recorded.rows,
+        added=entry.added + recorded.added,
+        repeated=entry.repeated + recorded.repeated,
+        refused=entry.refused + len(recorded.refused),
+    )
+
+
+def _sum(parts: list[Recorded], unreadable: list[Refused], position: Position) -> Recorded:
+    found: Counter[str] = Counter(refusal.rule for refusal in unreadable)
+    for part in parts:
+        found.update(part.found)
+    return Recorded(
+        sum(part.added for part in parts),
+        sum(part.repeated for part in parts),
+        (*unreadable, *(row for part in parts for row in part.refused)),
+        max([position, *(part.as_of for part in parts)]),
+        found,
+    )

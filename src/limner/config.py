@@ -1,0 +1,240 @@
+"""The configuration: `limner.toml`, the domain's defaults under it, and `LIMNER_*` over it.
+
+The only reader of either. Each component's own config lives beside the component; here they are
+put together. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+
+from limner.errors import ConfigError
+from limner.events.clean import CleanConfig
+from limner.events.vocabulary import DEFAULT_WEIGHT
+from limner.privacy.admit import PrivacyConfig
+from limner.profile.facet import FacetConfig
+from limner.recommend.rank import RecommendConfig
+
+T = TypeVar("T")
+
+FILE = "limner.toml"
+
+ENVIRONMENT = {
+    "LIMNER_CONFIG": "the configuration file, instead of ./limner.toml",
+    "LIMNER_STORE": "the store's URL, over `store`",
+    "LIMNER_DOMAIN": "the domain, over `domain`",
+    "LIMNER_TIMEZONE": "the zone of users who name none, over `timezone`",
+    "LIMNER_KEY_FILE": "the key file, over `key_file`",
+    "LIMNER_HOST": "the address that `limner serve` binds, over `serve.host`",
+    "LIMNER_PORT": "the port that `limner serve` binds, over `serve.port`",
+    "LIMNER_API_KEY": "the key that HTTP requests must carry, over `serve.api_key`",
+}
+"""Every environment variable that Limner reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """How the HTTP API listens. With an `api_key` every request but health must carry it."""
+
+    host: str = "127.0.0.1"
+    port: int = 8088
+    api_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How models are trained.
+
+    `holdout`: share of time at the end that the blend is learned on. `sequence`: whether the
+    sequence model takes part, if PyTorch is installed. `seed` makes runs repeatable.
+    """
+
+    holdout: float = 0.1
+    sequence: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be set; `limner.toml` has these keys, in these tables."""
+
+    domain: str = "ecommerce"
+    store: str = "sqlite:///limner.db"
+    key_file: str = ""
+    """The key file; beside the store by default."""
+    timezone: str = "UTC"
+    """The zone of users whose events name none, for hours and weekdays."""
+    clock: Literal["wall", "events"] = "wall"
+    """What is now: the wall clock, or for data of the past the newest event's time."""
+    lateness: str = "7d"
+    """How late an event may be and still be merged; later ones refold their user."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Worth of an event type as a sign of interest, over the domain's."""
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    recommend: RecommendConfig = field(default_factory=RecommendConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    facet: Sequence[FacetConfig] = ()
+    """Facets of the domain, then those of limner.toml; one of the same name replaces."""
+
+    def key_path(self) -> Path | None:
+        """Where the keys are: as set, else beside the store's file; None for a memory store."""
+        if self.key_file:
+            return Path(self.key_file).expanduser()
+        if self.store.startswith("sqlite:///"):
+            return Path(self.store.removeprefix("sqlite:///")).with_suffix(".key")
+        return None
+
+
+def load(
+    path: Path | None = None, environment: Mapping[str, str] | None = None, **over: str
+) -> Config:
+    """The configuration of `path`, or `LIMNER_CONFIG`, or ./limner.toml if there is one.
+
+    `over` (store, domain, …) is laid over everything. Relative paths in a file are relative to
+    the file. Raises ConfigError for a file that is missing or cannot be read, an unknown key or
+    variable, or a value of the wrong type.
+    """
+    env = os.environ if environment is None else environment
+    _check_environment(env)
+    asked = path or (Path(env["LIMNER_CONFIG"]) if "LIMNER_CONFIG" in env else None)
+    file = asked or Path(FILE)
+    given: dict[str, Any] = {}
+    if file.is_file():
+        given = _read_toml(file)
+        for key in ("store", "key_file"):
+            if key in given and isinstance(given[key], str):
+                given[key] = _beside(file, given[key])
+    elif asked is not None:
+        raise ConfigError(f"{asked} does not exist", mend="make one with: limner init")
+    return parse(given, str(file), env, **over)
+
+
+def parse(
+    given: Mapping[str, Any],
+    where: str = FILE,
+    environment: Mapping[str, str] | None = None,
+    **over: str,
+) -> Config:
+    """A configuration from the content of a limner.toml.
+
+    >>> parse({"timezone": "Europe/Berlin"}).timezone
+    'Europe/Berlin'
+    >>> parse({"timezome": "UTC"})
+    Traceback (most recent call last):
+    limner.errors.ConfigError: limner.toml: 'timezome' is no setting
+      to mend it: did you mean 'timezone'?
+    """
+    env = environment or {}
+    merged: dict[str, Any] = dict(given)
+    for name, key in (("STORE", "store"), ("DOMAIN", "domain"), ("TIMEZONE", "timezone"),
+                      ("KEY_FILE", "key_file")):  # fmt: skip
+        if env.get(f"LIMNER_{name}"):
+            merged[key] = env[f"LIMNER_{name}"]
+    serve = dict(merged.get("serve", {}))
+    for name in ("HOST", "PORT", "API_KEY"):
+        if env.get(f"LIMNER_{name}"):
+            value = env[f"LIMNER_{name}"]
+            serve[name.lower()] = int(value) if name == "PORT" and value.isdigit() else value
+    if serve:
+        merged["serve"] = serve
+    merged.update({key: value for key, value in over.items() if value})
+    domain = _domain(str(merged.get("domain", "ecommerce")), where)
+    own_facets = merged.pop("facet", [])
+    config = build(Config, merged, where)
+    weights = {**DEFAULT_WEIGHT, **domain.get("weights", {}), **config.weights}
+    found: dict[str, FacetConfig] = {}
+    for source, facets in ((f"domain {config.domain}", domain["facet"]), (where, own_facets)):
+        for index, raw in enumerate(facets):
+            facet = build(FacetConfig, raw, f"{source}, [[facet]] {raw.get('name', index + 1)}")
+            found[facet.name] = replace(facet, weights={**weights, **facet.weights})
+    return replace(config, weights=weights, facet=tuple(found.values()))
+
+
+def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
+    """A frozen dataclass from a table of TOML; nested dataclasses from nested tables.
+
+    Raises ConfigError naming the nearest known key for an unknown one, and for a missing or
+    ill-typed value.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"a table is needed, not {given!r}", where=where)
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            mend = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
+            raise ConfigError(f"{key!r} is no setting", where=where, mend=mend)
+        kind = hints[key]
+        if is_dataclass(kind) and isinstance(kind, type):
+            values[key] = build(kind, value, f"{where} [{key}]")
+            continue
+        try:
+            values[key] = msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise ConfigError(
+                f"{key} = {value!r}: {error}", where=where, mend="give a value of that type"
+            ) from None
+    for name, known_field in known.items():
+        needed = known_field.default is MISSING and known_field.default_factory is MISSING
+        if needed and name not in values:
+            raise ConfigError(f"{name!r} is missing", where=where, mend=f"add: {name} = …")
+    return cls(**values)
+
+
+def domains() -> list[str]:
+    """Names of the domains that come with Limner."""
+    folder = resources.files("limner") / "domains"
+    names = (path.name for path in folder.iterdir() if path.name.endswith(".toml"))
+    return sorted(name.removesuffix(".toml") for name in names if "facet" in _toml(folder / name))
+
+
+def _domain(name: str, where: str) -> dict[str, Any]:
+    file = resources.files("limner") / "domains" / f"{name}.toml"
+    if not name.isidentifier() or not file.is_file():
+        raise ConfigError(
+            f"domain {name!r} does not exist", where=where, mend=f"use one of {domains()}"
+        )
+    return _toml(file)
+
+
+def _toml(file: Any) -> dict[str, Any]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(file)) from None
+
+
+def _beside(file: Path, value: str) -> str:
+    prefix, slashes, path = value.partition("sqlite:///")
+    if slashes:
+        return f"sqlite:///{file.parent / path}" if not Path(path).is_absolute() else value
+    return (
+        value
+        if Path(prefix).expanduser().is_absolute() or ":" in prefix
+        else str(file.parent / prefix)
+    )
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name in environment:
+        if name.startswith("LIMNER_") and name not in ENVIRONMENT and name != "LIMNER_DATA":
+            close = get_close_matches(name, ENVIRONMENT, 1)
+            mend = f"did you mean {close[0]}?" if close else f"unset it; known: {list(ENVIRONMENT)}"
+            raise ConfigError(f"{name} is no variable of Limner", where="environment", mend=mend)

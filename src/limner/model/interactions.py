@@ -1,0 +1,95 @@
+"""What models learn from, taken out of the log: interactions in order, and items' attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from limner.catalog.catalog import Catalog, hash64
+from limner.events.batch import F64, I32, I64
+from limner.events.log import EventLog, Position
+from limner.model.protocol import Interactions, ItemFeatures
+
+
+def interactions(
+    log: EventLog,
+    catalog: Catalog,
+    weights: Mapping[str, float],
+    *,
+    before: int | None = None,
+    known_at: Position | None = None,
+) -> tuple[Interactions, list[bytes]]:
+    """(interactions, the users they belong to) of event types that have a weight.
+
+    Only events before the time `before` and the position `known_at`: no future (law 4).
+    """
+    users: dict[bytes, int] = {}
+    columns: list[tuple[I64, I32, I64, F64, I64, I64]] = []
+    for first, batch in log.read(0, known_at):
+        codes, types = batch.codes("event_type")
+        worth = np.array([weights.get(name, 0.0) for name in types] + [0.0])[codes]
+        who, known = batch.codes("user_id")
+        what, names = batch.codes("item_id")
+        times = batch.times()
+        mask = (worth != 0) & (who >= 0) & (what >= 0)
+        if before is not None:
+            mask &= times < before
+        rows = np.flatnonzero(mask)
+        if not len(rows):
+            continue
+        numbers = np.array([users.setdefault(user, len(users)) for user in known], dtype=np.int64)
+        items = catalog.ids.translate(what[rows], names)
+        grouped, groups = batch.codes("group_id")
+        hashes = np.array([hash64(name) >> 1 for name in groups] + [-1], dtype=np.int64)
+        columns.append(
+            (
+                numbers[who[rows]],
+                items,
+                times[rows],
+                worth[rows],
+                hashes[grouped[rows]],
+                first + rows,
+            )
+        )
+    if not columns:
+        none = np.empty(0, dtype=np.int64)
+        empty = np.zeros(1, dtype=np.int64)
+        return (
+            Interactions(
+                empty, none.astype(np.int32), none, none.astype(float), none, none, len(catalog)
+            ),
+            [],
+        )
+    user, item, time, weight, group, position = (
+        np.concatenate([part[place] for part in columns]) for place in range(6)
+    )
+    # users without a row here (all before the cutoff) keep an empty history
+    order = np.lexsort((position, time, user))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))])
+    return (
+        Interactions(
+            offsets,
+            item[order].astype(np.int32),
+            time[order],
+            weight[order].astype(np.float64),
+            group[order],
+            position[order],
+            len(catalog),
+        ),
+        list(users),
+    )
+
+
+def features(catalog: Catalog) -> ItemFeatures:
+    """Every attribute that groups items: those with at most half as many values as items."""
+    names = [
+        name
+        for name in catalog.attributes
+        if 0 < len(catalog.words[name]) <= max(len(catalog) // 2, 2)
+    ]
+    return ItemFeatures(
+        {name: catalog.codes_now(name) for name in names},
+        {name: catalog.words[name].values for name in names},
+        catalog.available(),
+    )

@@ -1,0 +1,281 @@
+"""The one writer: admit, clean, append, fold, and only then acknowledge.
+
+Whoever records puts rows in line and asks for the writer's lock; who gets it commits everything
+that is in line as one micro-batch (group commit), so a commit is small under light load and large
+under heavy load, and nobody waits for more than the commit before their own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from limner.catalog.catalog import Catalog
+from limner.events.batch import I32, I64, Bool, EventBatch, concat
+from limner.events.clean import CleanConfig, clean
+from limner.events.log import EventLog, Position
+from limner.events.raw import Quarantine, RawBatch, Refused
+from limner.events.scales import Scales
+from limner.privacy.admit import Occurrences, PrivacyConfig, admit
+from limner.privacy.identity import IdentityTable, Sealed
+from limner.privacy.keys import Keys
+from limner.profile.state import ProfileState
+
+SLICE = 20_000
+"""Events folded between two chances for readers: some tens of milliseconds at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of rows: `added` lie in the log, durably, and are in the portraits.
+
+    `repeated` were there before and changed nothing (law 2). `as_of` is the log's next position
+    after them. `found` counts what cleaning said, by rule.
+    """
+
+    added: int
+    repeated: int
+    refused: tuple[Refused, ...]
+    as_of: Position
+    found: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        """How many rows came."""
+        return self.added + self.repeated + len(self.refused)
+
+
+@dataclass(slots=True)
+class _Ticket:
+    raw: RawBatch
+    occurrences: Occurrences
+    import_id: int
+    refused: tuple[Refused, ...]
+    result: Recorded | None = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Writer:
+    """Keeps the log and the state in step; readers of the state hold `lock`."""
+
+    log: EventLog
+    identities: IdentityTable
+    quarantine: Quarantine
+    transaction: Callable[[], AbstractContextManager[None]]
+    keys: Keys
+    policy: PrivacyConfig
+    rules: CleanConfig
+    state: ProfileState
+    scales: Scales
+    clock: Callable[[], int]
+    group_by: str = "type"
+    """The item attribute whose values amounts are compared within, for outliers."""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    commit_lock: threading.RLock = field(default_factory=threading.RLock)
+    _known: set[bytes] | None = None
+    _line: list[_Ticket] = field(default_factory=list)
+    _line_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def record(
+        self,
+        raw: RawBatch,
+        *,
+        occurrences: Occurrences | None = None,
+        import_id: int = 0,
+        refused: Sequence[Refused] = (),
+    ) -> Recorded:
+        """Take rows in; return when they are durable and visible.
+
+        `refused` are rows of the same source that could not even be read: they go to quarantine
+        in the same transaction. Raises what the store raises; then nothing was changed.
+        """
+        ticket = _Ticket(raw, occurrences or Occurrences(), import_id, tuple(refused))
+        with self._line_lock:
+            self._line.append(ticket)
+        with self.commit_lock:
+            if ticket.result is None and ticket.error is None:
+                with self._line_lock:
+                    tickets, self._line = self._line, []
+                self._commit(tickets)
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.result is not None
+        return ticket.result
+
+    def _commit(self, tickets: list[_Ticket]) -> None:
+        good: list[tuple[_Ticket, EventBatch, list[Refused], Counter[str]]] = []
+        identities: dict[bytes, Sealed] = {}
+        if self._known is None:
+            self._known = self.identities.known()
+        for ticket in tickets:
+            try:
+                known = self._known | identities.keys() if identities else self._known
+                admitted = admit(ticket.raw, self.keys, self.policy, known, ticket.occurrences)
+                cleaned = clean(
+                    admitted.raw,
+                    now=self.clock(),
+                    config=self.rules,
+                    scales=self.scales,
+                    kinds=self._kinds,
+                )
+            except Exception as error:  # one caller's rows must not fail the others'
+                ticket.error = error
+                continue
+            batch = cleaned.batch
+            if ticket.import_id:
+                batch = batch.with_column(
+                    "import_id", np.full(len(batch), ticket.import_id, dtype=np.int32)
+                )
+            identities.update((sealed.pseudonym, sealed) for sealed in admitted.identities)
+            good.append((ticket, batch, [*ticket.refused, *cleaned.refused], cleaned.found))
+        if not good:
+            return
+        whole = concat([batch for _, batch, _, _ in good])
+        try:
+            with self.transaction():
+                self.identities.add(list(identities.values()))
+                appended = self.log.append(whole)
+                results = list(self._results(good, whole, appended.kept, appended.conflict))
+                for ticket, result in results:
+                    if result.refused:
+                        self.quarantine.add(list(result.refused), import_id=ticket.import_id)
+        except BaseException as error:
+            for ticket, *_ in good:
+                ticket.error = error
+            return
+        self._known.update(identities)
+        self._fold(appended.first, whole.take(appended.kept))
+        for ticket, result in results:
+            ticket.result = replace(result, as_of=self.state.position)
+
+    def _results(
+        self,
+        good: Sequence[tuple[_Ticket, EventBatch, list[Refused], Counter[str]]],
+        whole: EventBatch,
+        kept: Bool,
+        conflict: Bool,
+    ) -> Iterator[tuple[_Ticket, Recorded]]:
+        start = 0
+        for ticket, batch, refused, found in good:
+            rows = slice(start, start + len(batch))
+            start += len(batch)
+            clashes = np.flatnonzero(conflict[rows]) + rows.start
+            if len(clashes):
+                refused = [*refused, *map(self._clash(ticket), whole.take(clashes).to_pylist())]
+                found = found + Counter(conflicting_id=len(clashes))
+            added = int(kept[rows].sum())
+            repeated = len(batch) - added - len(clashes)
+            yield ticket, Recorded(added, repeated, tuple(refused), 0, found)
+
+    def _clash(self, ticket: _Ticket) -> Callable[[dict[str, object]], Refused]:
+        def refuse(row: dict[str, object]) -> Refused:
+            fields = {name: value for name, value in row.items() if value is not None}
+            for name in ("digest", "check"):
+                fields.pop(name, None)
+            return Refused(
+                ticket.raw.where,
+                0,
+                "conflicting_id",
+                f"event id {row['event_id']!r} is in the log with other content; "
+                "to mend it: send a correction under a new id",
+                fields,
+            )
+
+        return refuse
+
+    def _kinds(self, items: list[str]) -> I32:
+        """Item texts → codes of their kind, for outliers; −1 where unknown."""
+        catalog: Catalog = self.state.catalog
+        with self.lock:
+            known = np.array([catalog.ids.code(item) for item in items], dtype=np.int32)
+            versions = catalog.versions_at(known, np.full(len(known), self.clock()))
+            out = np.full(len(items), -1, dtype=np.int32)
+            rows, codes = catalog.codes_at(self.group_by, versions)
+            out[rows] = codes
+        return out
+
+    # -- the state follows the log -----------------------------------------------------------
+
+    def _fold(self, first: Position, batch: EventBatch) -> None:
+        late_users: set[int] = set()
+        late_items: set[int] = set()
+        for start in range(0, len(batch), SLICE):
+            part = batch.slice(start, min(start + SLICE, len(batch)))
+            with self.lock:
+                folded = self.state.fold(first + start, part)
+            late_users.update(folded.late_users)
+            late_items.update(folded.late_items)
+        if late_items:
+            late_users.update(self._users_of(late_items))
+        users = [user for row in late_users if (user := self.state.users[row]) is not None]
+        self.refold(users)
+
+    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Fold what the log has and the state has not (law 3); return how many rows."""
+        start, head = self.state.position, self.log.head()
+        for first, batch in self.log.read(start, head):
+            self._fold(first, batch)
+            if progress is not None:
+                progress(first + len(batch) - start, head - start)
+        return head - start
+
+    def _users_of(self, items: set[int]) -> set[int]:
+        """Rows of the users who have an event with one of these items."""
+        names = pa.array([self.state.catalog.ids.values[item] for item in items], pa.string())
+        found: set[int] = set()
+        for _, batch in self.log.read():
+            codes, values = batch.codes("item_id")
+            wanted = np.isin(codes, np.flatnonzero(np.isin(values, names.to_pylist())))
+            users, known = batch.codes("user_id")
+            chosen = np.unique(users[wanted & (users >= 0)]).tolist()
+            found.update(self.state.rows[known[code]] for code in chosen)
+        return found
+
+    def refold(self, users: Sequence[bytes]) -> None:
+        """Rebuild these users from the log: what no merge can do (law 1).
+
+        Each is built beside the live state and put in its place at once.
+        """
+        for user in users:
+            positions, batch = self.log.events_of(user)
+            inside = positions < self.state.position
+            with self.lock:
+                row = self.state.rows.get(user)
+                if row is None:
+                    continue
+                self.state.clear(row)
+                self.state.fold_users(batch.take(inside), positions[inside], refolding=True)
+
+    def as_of(self, user: bytes, at: int, known_at: Position | None = None) -> ProfileState:
+        """A state of this user alone from the events up to `at` that lay before `known_at`."""
+        positions, batch = self.log.events_of(user)
+        stop = self.state.position if known_at is None else known_at
+        inside = (batch.times() <= at) & (positions < stop)
+        with self.lock:
+            past = self.state.scratch()
+            past.fold_users(batch.take(inside), positions[inside], refolding=True)
+            past.position = stop
+        return past
+
+    def positions_of_import(self, import_id: int) -> tuple[I64, set[bytes], bool]:
+        """Where an import's rows lie, whose they are, and whether items are among them."""
+        found: list[I64] = []
+        users: set[bytes] = set()
+        items = False
+        for first, batch in self.log.read():
+            mask = np.nan_to_num(batch.numbers("import_id")) == import_id
+            rows = np.flatnonzero(mask & batch.live())
+            if len(rows):
+                found.append(first + rows)
+                codes, values = batch.codes("user_id")
+                users.update(values[code] for code in set(codes[rows].tolist()) if code >= 0)
+                items = items or bool((codes[rows] < 0).any())
+        positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        return positions, users, items

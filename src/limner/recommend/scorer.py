@@ -1,0 +1,134 @@
+"""Scores for a live user: a trained blend in the catalog's item ids, or plain popularity.
+
+A model knows items by the ids they had when it was fitted; the catalog may have grown since, or
+have been rebuilt in another order. The scorer translates, so neither has to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from limner.catalog.catalog import Catalog
+from limner.events.batch import DAY, F64, I64
+from limner.model.blend import Blend, Task
+from limner.model.protocol import History
+from limner.profile.facets import HISTORY
+from limner.profile.state import ProfileState
+
+
+@runtime_checkable
+class Attributable(Protocol):
+    """A family that says exactly which events its score of an item comes from."""
+
+    def attribute(self, history: History, item: int) -> F64:
+        """What each event of the history adds, (n,); sums to the score."""
+        ...
+
+
+def history_of(state: ProfileState, row: int, now: int) -> History:
+    """A user's newest interactions from the live state, oldest first; empty for row −1."""
+    if row < 0:
+        none = np.empty(0, dtype=np.int64)
+        return History(none.astype(np.int32), none, none.astype(np.float64), none, none, now)
+    items, values = state.pools[HISTORY].entries(row)
+    return History(
+        items.astype(np.int32),
+        values["t"].astype(np.int64),
+        values["w"].astype(np.float64),
+        values["group"].astype(np.int64),
+        values["p"].astype(np.int64),
+        now,
+    )
+
+
+class Scorer:
+    """A trained blend, under catalog ids."""
+
+    def __init__(
+        self, blend: Blend, item_ids: Sequence[str], catalog: Catalog, version: str
+    ) -> None:
+        self.version = version
+        self._blend = blend
+        self._catalog = catalog
+        self._known = len(item_ids)
+        self._to_catalog: I64 = catalog.ids.encode(item_ids).astype(np.int64)
+        catalog.intern(np.empty(0, np.int32), [])
+        self._to_model = np.full(len(catalog), -1, dtype=np.int32)
+        self._to_model[self._to_catalog] = np.arange(self._known, dtype=np.int32)
+
+    def translated(self, history: History) -> tuple[History, I64]:
+        """(the history in the model's ids, which of its entries are left)."""
+        items = np.full(len(history), -1, dtype=np.int32)
+        old = history.items < len(self._to_model)
+        items[old] = self._to_model[history.items[old]]
+        kept = np.flatnonzero(items >= 0)
+        return (
+            History(
+                items[kept],
+                history.times[kept],
+                history.weights[kept],
+                history.groups[kept],
+                history.positions[kept],
+                history.now,
+            ),
+            kept,
+        )
+
+    def parts(self, history: History, task: Task) -> dict[str, F64]:
+        """Each part's contribution to the score of every item of the catalog.
+
+        An item that came after the fit gets each part's least value.
+        """
+        given = self._blend.parts([self.translated(history)[0]], task)
+        out: dict[str, F64] = {}
+        for name, values in given.items():
+            row = np.asarray(values[0], dtype=np.float64)
+            column = np.full(len(self._catalog), row.min(initial=0.0))
+            column[self._to_catalog] = row
+            out[name] = column
+        return out
+
+    def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
+        """Each part's contribution to one item under several histories, (n,)."""
+        place = int(self._to_model[item]) if item < len(self._to_model) else -1
+        if place < 0:
+            return {}
+        given = self._blend.parts(
+            [self.translated(history)[0] for history in histories],
+            task,
+            [place],
+        )
+        return {name: np.asarray(v[:, 0], dtype=np.float64) for name, v in given.items()}
+
+    def attribute(self, history: History, item: int, task: Task) -> F64:
+        """What each event of `history` adds to an item's score by the parts that can say, (n,)."""
+        out = np.zeros(len(history))
+        place = int(self._to_model[item]) if item < len(self._to_model) else -1
+        if place >= 0:
+            known, kept = self.translated(history)
+            for name, model in self._blend.models.items():
+                weight = self._blend.weights[task].get(name, 0.0)
+                if weight and isinstance(model, Attributable):
+                    out[kept] += weight * model.attribute(known, place)
+        return out
+
+    def vector(self, history: History) -> list[float]:
+        """The user vector U, empty if no part has one."""
+        return [float(x) for x in self._blend.embed([self.translated(history)[0]])[0]]
+
+
+POPULAR_HALF_LIFE = 28 * DAY
+
+
+def popularity(state: ProfileState, now: int) -> F64:
+    """log(1 + decayed interactions) of every item, over all users' histories."""
+    _, items, values = state.pools[HISTORY].every()
+    counts: F64 = np.zeros(len(state.catalog))
+    if len(items):
+        age = np.maximum(now - values["t"].astype(np.float64), 0)
+        worth = np.maximum(values["w"], 0) * np.exp2(-age / POPULAR_HALF_LIFE)
+        counts = np.bincount(items, weights=worth, minlength=len(state.catalog))
+    return np.log1p(counts)
