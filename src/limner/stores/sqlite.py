@@ -183,7 +183,7 @@ class Database:
                 where=str(self.path),
                 mend="open it with write=True, or send the change to the server that writes",
             )
-        with self._writing:
+        with self._writing, self._spoken():
             if self._owner is not None:
                 try:
                     yield self._writer
@@ -198,6 +198,8 @@ class Database:
                 yield self._writer
                 if self._failed:
                     raise StoreError("a part of this transaction failed, so all of it is undone")
+                if self._scrub:  # and still due, should the process end before it is done
+                    self._writer.execute("INSERT OR REPLACE INTO meta VALUES ('scrub', 'due')")
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
@@ -225,7 +227,8 @@ class Database:
         except IndexError:
             connection = self._connect(write=False)
         try:
-            yield connection
+            with self._spoken():
+                yield connection
         finally:
             self._idle.append(connection)
             self._close_idle()
@@ -257,7 +260,7 @@ class Database:
             self._idle.pop().close()
 
     def _connect(self, *, write: bool) -> sqlite3.Connection:
-        try:
+        with self._spoken():
             connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}",
                 uri=True,
@@ -265,34 +268,32 @@ class Database:
                 isolation_level=None,
                 check_same_thread=False,  # the pool hands a connection to one thread at a time
             )
-            if write:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=FULL")
-                connection.execute("PRAGMA secure_delete=ON")
+            try:
+                if write:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    connection.execute("PRAGMA synchronous=FULL")
+                    connection.execute("PRAGMA secure_delete=ON")
+            except sqlite3.Error:
+                connection.close()
+                raise
             return connection
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from None
 
     def _check(self) -> None:
         """Make the tables of a new file; refuse a file that is not a store this version reads."""
-        try:
-            with self.reading() as connection:
-                tables = connection.execute(
-                    "SELECT count(*) FROM sqlite_master WHERE name = 'meta'"
-                ).fetchone()[0]
-                if tables:
-                    (version,) = connection.execute(
-                        "SELECT value FROM meta WHERE name = 'schema'"
-                    ).fetchone() or ("unknown",)
-                    if version != SCHEMA_VERSION:
-                        raise StoreError(
-                            f"the store has schema {version}, this Limner reads {SCHEMA_VERSION}",
-                            where=str(self.path),
-                            mend="pip install --upgrade limner",
-                        )
-                    return
-        except sqlite3.DatabaseError as error:
-            raise self._unreadable(error) from None
+        with self.reading() as connection:
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        if made:
+            facts = dict(self.query("SELECT name, value FROM meta"))
+            if facts.get("schema") != SCHEMA_VERSION:
+                raise StoreError(
+                    f"the store has schema {facts.get('schema')}, and this Limner reads "
+                    f"{SCHEMA_VERSION}",
+                    where=str(self.path),
+                    mend="pip install --upgrade limner",
+                )
+            if "scrub" in facts and self._writer is not None:
+                self._wipe()
+            return
         if self._writer is None:
             raise StoreError("this file is no store", where=str(self.path), mend="limner init")
         with self.transaction() as connection:
@@ -301,15 +302,31 @@ class Database:
             connection.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
         self.fresh = True
 
-    def _unreadable(self, error: sqlite3.Error) -> StoreError:
-        return StoreCorrupt(
-            f"SQLite cannot read the store: {error}",
-            where=str(self.path),
-            mend="restore it from a backup, or name another file",
-        )
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Turn what SQLite raises into a StoreError."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # locked, full, not writable
+            raise StoreError(
+                f"SQLite cannot go on: {error}",
+                where=str(self.path),
+                mend="see that the disk has space, the folder can be written to, and that no "
+                "other program holds the file",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise StoreCorrupt(
+                f"SQLite cannot read the store: {error}",
+                where=str(self.path),
+                mend="restore it from a backup, or name another file",
+            ) from error
 
     def _wipe(self) -> None:
-        """Rebuild the file without its free space, and empty the write-ahead log."""
+        """Rebuild the file without its free space, and empty the write-ahead log.
+
+        `secure_delete` alone is not enough: where a page was split, the copy it leaves behind
+        stays (seen for about one deleted row in a hundred).
+        """
         assert self._writer is not None
         self._writer.execute("VACUUM")
         busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -318,8 +335,9 @@ class Database:
                 "what was erased is gone from the store, but a reader keeps old bytes of it in "
                 "the write-ahead log",
                 where=f"{self.path}-wal",
-                mend="end the reading process; the next erasure or close empties the file",
+                mend="end the reading process, then open the store once for writing",
             )
+        self._writer.execute("DELETE FROM meta WHERE name = 'scrub'")
 
 
 @dataclass(frozen=True, slots=True)
