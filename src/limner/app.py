@@ -38,11 +38,12 @@ from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.privacy.admit import Occurrences
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
-from limner.profile import facets, portrait, snapshot
+from limner.profile import facets, portrait
 from limner.profile.facet import duration
 from limner.profile.merge import NEVER
 from limner.profile.population import Population
 from limner.profile.portrait import Portrait
+from limner.profile.snapshot import Snapshots
 from limner.profile.state import ProfileState
 from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
@@ -54,6 +55,10 @@ from limner.stores import Store, open_store
 
 SNAPSHOT_EVERY = 500_000
 """Rows after which a new snapshot is written while recording."""
+
+
+REFOLD_AT_MOST = 500
+"""Users up to which an undo refolds them one by one; beyond, everything is replayed."""
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -125,6 +130,8 @@ class Limner:
             scales=Scales(),
             clock=clock,
         )
+        home = store.home
+        self.snapshots = Snapshots(home / "state" if home else None, store.get_meta("log") or "")
         self.population = Population()
         self._snapshot_at: Position = 0
         self._scorer: tuple[str, int, Scorer] | None = None
@@ -174,14 +181,12 @@ class Limner:
     writable: bool = True
 
     def _recover(self, progress: Progress) -> None:
-        folder = self._snapshots
-        loaded = snapshot.load(folder, self.state, self._log_name) if folder else None
+        loaded = self.snapshots.load(self.state, self.store.log.head())
         if loaded is None:
             self.writer.state = self._fresh_state()
         else:
-            self.population, extra = loaded
-            if extra:
-                self.writer.scales = Scales.from_arrays(extra)
+            self.population, scales = loaded
+            self.writer.scales = Scales.from_arrays(scales)
         self._snapshot_at = self.state.position
         caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
         if loaded is None or caught > SNAPSHOT_EVERY:
@@ -211,17 +216,9 @@ class Limner:
         return self.writer.state
 
     @property
-    def _snapshots(self) -> Path | None:
-        return self.store.home / "state" if self.store.home else None
-
-    @property
     def models_folder(self) -> Path | None:
         """Where model versions lie; None for a store in memory."""
         return self.store.home / "models" if self.store.home else None
-
-    @property
-    def _log_name(self) -> str:
-        return self.store.get_meta("log") or ""
 
     def now(self) -> int:
         """The present, µs: the wall clock, or with `clock = "events"` the newest event's time."""
@@ -231,16 +228,8 @@ class Limner:
 
     def save_snapshot(self) -> None:
         """Write the state beside the log, so that the next start is quick."""
-        if self._snapshots is None:
-            return
         with self.writer.commit_lock, self.writer.lock:
-            snapshot.save(
-                self._snapshots,
-                self.state,
-                self.population,
-                self._log_name,
-                self.writer.scales.arrays(),
-            )
+            self.snapshots.save(self.state, self.population, self.writer.scales.arrays())
             self._snapshot_at = self.state.position
 
     def refresh_population(self) -> None:
@@ -349,19 +338,27 @@ class Limner:
         entries = {entry.import_id: entry for entry in self.store.imports.entries()}
         entry = entries.get(import_id)
         if entry is None or entry.undone_at is not None:
+            undoable = [i for i, e in entries.items() if e.undone_at is None]
             raise NotFound(
                 f"import {import_id} is not there to undo",
-                mend=f"imports that can be undone: {[i for i, e in entries.items() if e.undone_at is None]}",
+                mend=f"imports that can be undone: {undoable}",
             )
         with self.writer.commit_lock:
-            positions, users, _ = self.writer.positions_of_import(import_id)
+            positions, users, items = self.writer.positions_of_import(import_id)
+            self.snapshots.drop()
             gone = self.store.log.blank(positions, forget=True)
-            for user in users:
-                if not len(self.store.log.events_of(user)[0]):
-                    self.store.identities.delete(user)
-            self.writer._known = None
             self.store.imports.save(replace(entry, undone_at=self._clock()))
-            self._rebuild(progress)
+            left = [user for user in users if len(self.store.log.events_of(user)[0])]
+            for user in users.difference(left):
+                self.store.identities.delete(user)
+                self.state.erase(user)
+            self.writer.forget_known()
+            if items or len(left) > REFOLD_AT_MOST:
+                self._rebuild(progress)
+            else:
+                self.writer.refold(left)
+                self.refresh_population()
+                self.save_snapshot()
         return gone
 
     def _rebuild(self, progress: Progress) -> None:
@@ -584,8 +581,7 @@ class Limner:
 
     def erasables(self) -> tuple[Erasable, ...]:
         """Everything that keeps data of users (law 6)."""
-        kept = (self.store.log, self.store.identities, self.store.quarantine)
-        return (*kept, _LiveState(self), _Snapshots(self))  # type: ignore[arg-type]
+        return (*self.store.erasables, self.state, self.snapshots)
 
     def erase(self, user_id: str) -> Erased:
         """Remove a user from log, identity table, quarantine, state and snapshots, for good.
@@ -598,7 +594,7 @@ class Limner:
             self.known_row(user_id)
         with self.writer.commit_lock:
             removed = {part.name: part.erase(user) for part in self.erasables()}
-            self.writer._known = None
+            self.writer.forget_known()
             clean = {part.name: not part.holds(user) for part in self.erasables()}
             self.refresh_population()
             self.save_snapshot()
@@ -616,43 +612,6 @@ class Limner:
             "refused": self.store.quarantine.counts(),
             "model": scorer.version if scorer else None,
         }
-
-
-class _LiveState:
-    """The state in memory, as something erasable."""
-
-    name = "portraits"
-
-    def __init__(self, app: Limner) -> None:
-        self._app = app
-
-    def erase(self, user: bytes) -> int:
-        with self._app.writer.lock:
-            return int(self._app.state.forget(user))
-
-    def holds(self, user: bytes) -> bool:
-        return user in self._app.state.rows
-
-
-class _Snapshots:
-    """Snapshots on disk, as something erasable: they are written anew without the user."""
-
-    name = "snapshots"
-
-    def __init__(self, app: Limner) -> None:
-        self._app = app
-
-    def erase(self, user: bytes) -> int:
-        held = self.holds(user)
-        if held:
-            self._app.save_snapshot()
-        return int(held)
-
-    def holds(self, user: bytes) -> bool:
-        folder = self._app._snapshots
-        return any(
-            user in path.read_bytes() for path in (folder.glob("*/users.npy") if folder else ())
-        )
 
 
 def _wall() -> int:

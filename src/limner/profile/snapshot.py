@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from limner.catalog.catalog import Catalog
 from limner.events.arrays import Vocabulary
+from limner.events.log import Position
 from limner.profile.population import Population
 from limner.profile.state import ProfileState
 
@@ -41,18 +43,69 @@ class _Manifest(msgspec.Struct, frozen=True):
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def save(
-    folder: Path,
-    state: ProfileState,
-    population: Population,
-    log: str,
-    extra: Arrays | None = None,
-) -> Path:
-    """Write a snapshot and remove older ones; return its folder.
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """The snapshots of one log, in a folder; of several only the newest is kept.
 
-    `log` names the log it belongs to, so that it is never read against another; `extra` arrays
-    are kept with it.
+    `log` names the log they belong to, so that none is ever read against another. Without a
+    folder (a store in memory) there are none.
     """
+
+    folder: Path | None
+    log: str
+    name: str = "snapshots"
+
+    def save(self, state: ProfileState, population: Population, extra: Arrays) -> None:
+        """Write a snapshot of the state and remove older ones; `extra` arrays go with it."""
+        if self.folder is not None:
+            _save(self.folder, state, population, self.log, extra)
+
+    def load(self, state: ProfileState, head: Position) -> tuple[Population, Arrays] | None:
+        """Fill an empty state from the newest sound snapshot; its population and extra arrays.
+
+        None if there is none of this log, layout and format, at or before the log's `head`.
+        """
+        for path in self._newest_first():
+            manifest = _manifest(path)
+            if (
+                manifest is not None
+                and manifest.layout == state.layout
+                and manifest.log == self.log
+                and manifest.position <= head
+            ):
+                return _fill(path, state, manifest)
+        return None
+
+    def drop(self) -> None:
+        """Remove all snapshots: the log changed behind them."""
+        for path in self._newest_first():
+            shutil.rmtree(path)
+
+    def erase(self, user: bytes) -> int:
+        """Remove the snapshots that hold a user; the state writes its next one without."""
+        held = [path for path in self._newest_first() if _holds(path, user)]
+        for path in held:
+            shutil.rmtree(path)
+        return len(held)
+
+    def holds(self, user: bytes) -> bool:
+        """Whether any snapshot holds this pseudonym."""
+        return any(_holds(path, user) for path in self._newest_first())
+
+    def _newest_first(self) -> list[Path]:
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        return sorted(self.folder.glob("[0-9]*"), reverse=True)
+
+
+def _holds(path: Path, user: bytes) -> bool:
+    users = path / "users.npy"
+    return users.is_file() and user in users.read_bytes()
+
+
+def _save(
+    folder: Path, state: ProfileState, population: Population, log: str, extra: Arrays
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{state.position:020d}-{state.newest_event & 0xFFFFFFFF:08x}"
     work = folder / f".writing-{os.getpid()}"
@@ -61,7 +114,7 @@ def save(
     files: dict[str, int] = {}
     for name, array in state.arrays().items():
         np.save(work / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-    for name, array in (extra or {}).items():
+    for name, array in extra.items():
         np.save(work / f"extra.{name}.npy", array, allow_pickle=False)
     items, versions, words = state.catalog.tables()
     tables = {"items": items, "versions": versions}
@@ -110,20 +163,6 @@ def save(
     for old in folder.iterdir():
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
-    return target
-
-
-def load(folder: Path, state: ProfileState, log: str) -> tuple[Population, Arrays] | None:
-    """Fill an empty state from the newest sound snapshot; its population and extra arrays.
-
-    None if there is no sound snapshot.
-    """
-    for path in sorted(folder.glob("[0-9]*"), reverse=True) if folder.is_dir() else []:
-        manifest = _manifest(path)
-        if manifest is None or manifest.layout != state.layout or manifest.log != log:
-            continue
-        return _fill(path, state, manifest)
-    return None
 
 
 def _manifest(path: Path) -> _Manifest | None:

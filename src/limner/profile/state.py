@@ -125,13 +125,21 @@ class ProfileState:
 
     def _catalog_part(self, batch: EventBatch, positions: I64) -> list[int]:
         codes, values = batch.codes("event_type")
-        late: list[int] = []
-        if ITEM in values:
-            rows = np.flatnonzero(codes == values.index(ITEM))
-            late = self.catalog.put(batch.take(rows), positions[rows]).tolist()
-        if DELETE_ITEM in values:
-            self.catalog.delete(batch.take(np.flatnonzero(codes == values.index(DELETE_ITEM))))
-        return late
+        about_items = [code for code, value in enumerate(values) if value in (ITEM, DELETE_ITEM)]
+        if not about_items:
+            return []
+        rows = np.flatnonzero(np.isin(codes, about_items))
+        late: set[int] = set()
+        # in runs of one kind: what comes later in the log holds, however the log is batched
+        for run in np.split(rows, np.flatnonzero(np.diff(codes[rows])) + 1):
+            part = batch.take(run)
+            if not len(run):
+                continue
+            if values[codes[run[0]]] == ITEM:
+                late.update(self.catalog.put(part, positions[run]).tolist())
+            else:
+                self.catalog.delete(part)
+        return sorted(late)
 
     def fold_users(
         self, batch: EventBatch, positions: I64, *, refolding: bool = False
@@ -230,15 +238,24 @@ class ProfileState:
         for pool in self.pools.values():
             pool.clear(row)
 
-    def forget(self, user: bytes) -> bool:
-        """Drop a user and everything kept of them; whether there was one."""
+    @property
+    def name(self) -> str:
+        """What an erasure receipt calls it."""
+        return "portraits"
+
+    def erase(self, user: bytes) -> int:
+        """Drop a user and everything kept of them; 1 if there was one."""
         row = self.rows.pop(user, None)
         if row is None:
-            return False
+            return 0
         self.clear(row)
         self.users[row] = None
         self._free.append(row)
-        return True
+        return 1
+
+    def holds(self, user: bytes) -> bool:
+        """Whether the state has a row of this pseudonym."""
+        return user in self.rows
 
     def scratch(self) -> ProfileState:
         """An empty state that shares this one's facets, catalog and words."""
@@ -270,7 +287,7 @@ class ProfileState:
         for column in pool.spec.columns:
             if column.op not in ("sum", "decay"):
                 continue
-            data = values[column.name].astype(np.float64).reshape(len(keys), -1)
+            data = values[column.name].astype(np.float64).reshape(len(keys), column.width)
             if column.op == "decay":
                 age = np.maximum(now - values["t"].astype(np.float64), 0)
                 data = data * np.exp2(-age[:, None] / np.asarray(column.half_lives))

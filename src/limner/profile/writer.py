@@ -109,6 +109,10 @@ class Writer:
         assert ticket.result is not None
         return ticket.result
 
+    def forget_known(self) -> None:
+        """Read the identity table anew at the next commit: rows of it were deleted."""
+        self._known = None
+
     def _commit(self, tickets: list[_Ticket]) -> None:
         good: list[tuple[_Ticket, EventBatch, list[Refused], Counter[str]]] = []
         identities: dict[bytes, Sealed] = {}
