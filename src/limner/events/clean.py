@@ -13,11 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limner.events.batch import DAY, F64, I32, PROPERTY, SCHEMA, Bool, EventBatch
+from limner.events.batch import DAY, F64, I32, I64, PROPERTY, SCHEMA, Bool, EventBatch
 from limner.events.raw import USER, RawBatch, Refused
 from limner.events.scales import MEASURES, Scales
 from limner.events.timestamps import Times, to_micros
 from limner.events.vocabulary import DEFAULT_UNIT, NEEDS_ITEM, RESERVED, TYPES, canonical_all
+
+_TEXT = SCHEMA.field("item_id").type
 
 OUTLIER_VALUE = 1
 OUTLIER_QUANTITY = 2
@@ -137,13 +139,16 @@ def clean(
     config: CleanConfig,
     scales: Scales,
     kinds: Kinds | None = None,
+    count: bool = True,
 ) -> Cleaned:
     """Judge each row of an admitted batch by `RULES`; give the kept ones the types of `SCHEMA`.
 
     `now` (µs) is the time of receipt. Amounts are judged against `scales`, which then counts
-    them: so a batch is judged by what came before it. Item and user versions (the reserved
-    types) may lack a time; theirs is then 0, "from the beginning". Raises ConfigError for an
-    unknown `config.tz`.
+    them: so a batch is judged by what came before it. A writer that must count an event once
+    however often it is sent (law 2), and after a crash (law 3), passes `count=False` and gives
+    the rows that the log took to `count_amounts`. Item and user versions (the reserved types)
+    may lack a time; theirs is then 0, "from the beginning".
+    Raises ConfigError for an unknown `config.tz`.
     """
     rows = _Rows(raw)
     found: Counter[str] = Counter()
@@ -187,7 +192,7 @@ def clean(
     if unknown:
         found["unknown_type"] = int((np.isin(types, unknown) & kept).sum())
     flags = _flag(types, names, items, {"value": value, "quantity": quantity}, kept & ~reserved,
-                  config, scales, kinds, found)  # fmt: skip
+                  config, scales, kinds, found, count)  # fmt: skip
 
     columns: dict[str, pa.Array] = {
         "user_id": users,
@@ -261,7 +266,7 @@ class _Rows:
         array = self.column(name)
         if pa.types.is_dictionary(array.type):
             array = array.cast(array.type.value_type)
-        return array.cast(pa.string())
+        return _cast(array, pa.string())
 
     def binary(self, name: str) -> pa.Array:
         """A column of pseudonyms, 16 bytes each."""
@@ -298,10 +303,12 @@ class _Rows:
     def digest(self) -> pa.Array:
         if not self._has("digest"):
             return self.nulls("digest")
-        return self.column("digest").cast(pa.binary(16))
+        return _cast(self.column("digest"), pa.binary(16))
 
     def check(self) -> pa.Array:
-        return self.column("check").cast(pa.uint64()) if self._has("check") else self.nulls("check")
+        if not self._has("check"):
+            return self.nulls("check")
+        return _cast(self.column("check"), pa.uint64())
 
     def constant(self, text: str) -> pa.Array:
         indices = pa.array(np.zeros(self.n, dtype=np.int32))
@@ -371,17 +378,20 @@ def _nullable(numbers: F64) -> pa.Array:
     return pa.array(numbers, mask=np.isnan(numbers))
 
 
+def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """`array.cast`, but free where there is nothing to do: live events come one by one."""
+    return array if array.type == wanted else array.cast(wanted)
+
+
 def _encoded(array: pa.Array) -> pa.Array:
     """As dictionary<int32, string>; blank text is null."""
     if not pa.types.is_dictionary(array.type):
-        if not pa.types.is_string(array.type):
-            array = array.cast(pa.string())
-        array = array.dictionary_encode()
-    values = array.dictionary
-    if not pa.types.is_string(values.type):
-        values = values.cast(pa.string())
-    indices = array.indices.cast(pa.int32())
+        array = _cast(array, pa.string()).dictionary_encode()
+    values = _cast(array.dictionary, pa.string())
     blank = pc.index(values, "").as_py()
+    if blank < 0 and array.type == _TEXT:
+        return array
+    indices = _cast(array.indices, pa.int32())
     if blank >= 0:
         codes = pc.fill_null(indices, -1).to_numpy(zero_copy_only=False)
         indices = pa.array(codes, mask=(codes < 0) | (codes == blank))
@@ -428,9 +438,10 @@ def _read_numbers(array: pa.Array) -> tuple[F64, Bool]:
         if not (pa.types.is_decimal(kind) or pa.types.is_boolean(kind)):
             return np.full(len(array), np.nan), ~_missing(array)
         array = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
-    numbers: F64 = pc.fill_null(array.cast(pa.float64(), safe=False), np.nan).to_numpy(
-        zero_copy_only=False
-    )
+    if not pa.types.is_float64(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    # Arrow gives NaN for the nulls of a float column.
+    numbers: F64 = array.to_numpy(zero_copy_only=False)
     bad = np.isinf(numbers)
     return (np.where(bad, np.nan, numbers) if bad.any() else numbers), bad
 
@@ -450,7 +461,7 @@ def _settled(array: pa.Array) -> pa.Array:
     """
     kind = array.type
     if pa.types.is_floating(kind):
-        return array.cast(pa.float64())
+        return _cast(array, pa.float64())
     if pa.types.is_uint64(kind) and pc.any(pc.greater(array, 2**63 - 1)).as_py():
         return array.cast(pa.string()).dictionary_encode()
     if pa.types.is_integer(kind):
@@ -464,6 +475,29 @@ def _settled(array: pa.Array) -> pa.Array:
     return _encoded(array)
 
 
+def count_amounts(scales: Scales, batch: EventBatch, kinds: Kinds | None = None) -> None:
+    """Let `scales` count the amounts of a clean batch, as `clean` would have.
+
+    Also what rebuilds scales from the log: in any order, and any grouping into batches.
+    """
+    types, names = batch.codes("event_type")
+    rows = np.flatnonzero((types >= 0) & ~_is(types, names, RESERVED))
+    if len(rows):
+        groups = _groups(batch.array("item_id"), kinds)
+        places, inverse = scales.places(names, types[rows], groups[rows])
+        for measure in MEASURES:
+            scales.observe(measure, places, inverse, batch.numbers(measure)[rows])
+
+
+def _groups(items: pa.Array, kinds: Kinds | None) -> I64:
+    """The group of each row's item, −1 for none or unknown."""
+    if kinds is None or not len(items.dictionary):
+        return np.full(len(items), -1, dtype=np.int64)
+    codes = pc.fill_null(items.indices, -1).to_numpy(zero_copy_only=False)
+    groups: I64 = np.append(kinds(items.dictionary.to_pylist()), -1).astype(np.int64)[codes]
+    return groups
+
+
 def _flag(
     types: I32,
     names: list[str],
@@ -474,17 +508,14 @@ def _flag(
     scales: Scales,
     kinds: Kinds | None,
     found: Counter[str],
+    count: bool,
 ) -> npt.NDArray[np.uint32]:
     """Flag outliers among the `judged` rows, then let `scales` count these rows."""
     flags = np.zeros(len(types), dtype=np.uint32)
     index = np.flatnonzero(judged)
     if not len(index):
         return flags
-    groups = np.full(len(types), -1, dtype=np.int64)
-    if kinds is not None and len(items.dictionary):
-        codes = pc.fill_null(items.indices, -1).to_numpy(zero_copy_only=False)
-        groups = np.append(kinds(items.dictionary.to_pylist()), -1).astype(np.int64)[codes]
-    rows, inverse = scales.places(names, types[index], groups[index])
+    rows, inverse = scales.places(names, types[index], _groups(items, kinds)[index])
     for measure, bit in zip(MEASURES, (OUTLIER_VALUE, OUTLIER_QUANTITY), strict=True):
         amount = amounts[measure][index]
         out = scales.outliers(
@@ -493,7 +524,8 @@ def _flag(
         if out.any():
             flags[index[out]] |= np.uint32(bit)
             found[f"outlier_{measure}"] = int(out.sum())
-        scales.observe(measure, rows, inverse, amount)
+        if count:
+            scales.observe(measure, rows, inverse, amount)
     return flags
 
 

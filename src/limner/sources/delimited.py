@@ -70,6 +70,10 @@ def sniff(path: Path, kind: Kind) -> Dialect:
     quoted = not split_name(path)[0].endswith(UNQUOTED)
     row_bytes = len(sample) / max(1, sample.count(b"\n"))
     line = text.splitlines()[0]
+    if not line.strip():
+        raise InputError(
+            "the first line is blank", where=str(path), mend="begin with the column names"
+        )
     if "::" in line and not any(mark in line for mark in ",\t;|"):
         cells = line.split("::")
         names = _headerless(cells, kind) or [str(i + 1) for i in range(len(cells))]

@@ -52,9 +52,25 @@ def read_file(
     Raises InputError if the file, or the columns it must have, cannot be found or read.
     """
     path = Path(path)
-    columns, constants = columns or {}, constants or {}
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), mend="check the path")
+    try:
+        yield from _read(path, kind, columns or {}, constants or {}, source, batch_rows, refuse)
+    except OSError as error:  # no right to read it, or a broken compression
+        raise InputError(
+            f"the file cannot be read: {error}", where=str(path), mend="check or write it again"
+        ) from error
+
+
+def _read(
+    path: Path,
+    kind: Kind,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    source: str,
+    batch_rows: int,
+    refuse: Refuse,
+) -> Iterator[RawBatch]:
     name, _ = delimited.split_name(path)
     if name.endswith(_PARQUET):
         tables = _parquet(path, batch_rows)
@@ -210,21 +226,18 @@ def _open(path: Path) -> io.BufferedReader:
 
 def _json_lines(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:
     decode = msgspec.json.Decoder().decode
-    try:
-        with _open(path) as stream:
-            for line, text in enumerate(stream, 1):
-                if line == 1:
-                    text = text.removeprefix(b"\xef\xbb\xbf")
-                text = text.strip()
-                if not text:
-                    continue
-                try:
-                    yield line, decode(text)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                    reason = f"this line is no JSON ({error}); to mend it: one object a line"
-                    refuse(Refused(str(path), line, "bad_json", reason, {}))
-    except OSError as error:
-        raise InputError(f"{error}", where=str(path), mend="write the file again") from error
+    with _open(path) as stream:
+        for line, text in enumerate(stream, 1):
+            if line == 1:
+                text = text.removeprefix(b"\xef\xbb\xbf")
+            text = text.strip()
+            if not text:
+                continue
+            try:
+                yield line, decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                reason = f"this line is no JSON ({error}); to mend it: one object a line"
+                refuse(Refused(str(path), line, "bad_json", reason, {}))
 
 
 def _json_document(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from limner.events.batch import DAY, PROPERTY, SCHEMA
+from limner.events.batch import DAY, PROPERTY, SCHEMA, EventBatch
 from limner.events.clean import (
     OUTLIER_QUANTITY,
     OUTLIER_VALUE,
@@ -12,6 +12,7 @@ from limner.events.clean import (
     CleanConfig,
     Cleaned,
     clean,
+    count_amounts,
 )
 from limner.events.raw import DELETE_ITEM, ITEM, USER, RawBatch
 from limner.events.scales import Scales
@@ -208,6 +209,20 @@ def test_outliers_are_flagged_within_their_group_and_counted_after_being_judged(
     )
     assert second.batch.array("flags").to_pylist() == [OUTLIER_QUANTITY, 0, OUTLIER_VALUE]
     assert dict(second.found) == {"outlier_quantity": 1, "outlier_value": 1}
+
+
+def test_scales_can_be_counted_from_what_the_log_took() -> None:
+    def kinds(items: list[str]) -> Any:
+        return np.array([len(item) for item in items], dtype=np.int32)
+
+    rows = [*many(1, 3), *many(9, 2, "fuel"), {"event_type": ITEM, "item_id": "tea", "value": "3"}]
+    counted, rebuilt, left = Scales(), Scales(), Scales()
+    clean(raw(*rows), now=NOW, config=CleanConfig(), scales=counted, kinds=kinds)
+    out = clean(raw(*rows), now=NOW, config=CleanConfig(), scales=left, kinds=kinds, count=False)
+    for part in (out.batch.slice(3, 6), out.batch.slice(0, 3), EventBatch.empty()):
+        count_amounts(rebuilt, part, kinds)
+    assert left == Scales() != counted
+    assert rebuilt == counted
 
 
 def test_refused_rows_are_not_counted_in_the_scales() -> None:
