@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from limner.events.arrays import Grow, Vocabulary
 from limner.events.batch import (
@@ -48,7 +49,13 @@ class Catalog:
         self._codes: dict[str, Grow] = {}
         self._numbers: dict[str, Grow] = {}
         self._lists: dict[str, dict[int, I32]] = {}
+        """Per attribute the versions that have several values of it."""
+        self._listed: dict[str, Grow] = {}
         self._many: dict[int, list[tuple[int, int, int]]] = {}
+        """Items of several versions: (from, position, version) of each, ascending."""
+        self._several = Grow(np.bool_, False)
+        self._first = Grow(np.int64, np.iinfo(np.int64).max)
+        """Item → time of its first version, which holds backwards too."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,16 +73,25 @@ class Catalog:
 
     def _make_room(self) -> None:
         start = self.hashes.n
-        for column in (self.current, self.deleted, self.last_event, self.hashes):
+        for column in (
+            self.current,
+            self.deleted,
+            self.last_event,
+            self.hashes,
+            self._several,
+            self._first,
+        ):
             column.resize(len(self.ids))
         self.hashes.data[start : len(self.ids)] = [hash64(v) for v in self.ids.values[start:]]
 
     def put(self, batch: EventBatch, positions: I64) -> I32:
         """Add one version a row; return the items whose earlier events now mean something else.
 
-        Those are items that had events before their first version, or a version dated before
-        events that were already folded.
+        Those are items that had events and get their first version or an earlier first one, or
+        a version dated before events that were already folded. Rows without an item are skipped.
         """
+        described = pc.is_valid(batch.array("item_id")).to_numpy(zero_copy_only=False)
+        batch, positions = batch.take(described), positions[described]
         items = self.intern(*batch.codes("item_id"))
         times = batch.times()
         start = self._item.n
@@ -89,9 +105,11 @@ class Catalog:
             self._put_attribute(name, batch.array(PROPERTY + name), start, start + len(batch))
         never = np.iinfo(np.int64).min
         last = self.last_event.view[items]
-        late = (last != never) & ((self.current.view[items] < 0) | (times <= last))
+        # without a version so far, the first one's time is greater than any
+        late = (last != never) & ((times <= last) | (times < self._first.view[items]))
         for row, item in zip(rows.tolist(), items.tolist(), strict=True):
             self._link(item, row)
+        np.minimum.at(self._first.view, items, times)
         self.deleted.view[items] = False
         return np.unique(items[late])
 
@@ -101,6 +119,7 @@ class Catalog:
             self.current.data[item] = row
             return
         versions = self._many.setdefault(item, [self._version(newest)])
+        self._several.data[item] = True
         versions.append(self._version(row))
         versions.sort()
         self.current.data[item] = versions[-1][2]
@@ -114,12 +133,16 @@ class Catalog:
         codes.resize(stop)
         if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
             lists = self._lists.setdefault(name, {})
+            listed = self._listed.setdefault(name, Grow(np.bool_, False))
+            listed.resize(stop)
             for row, values in enumerate(array.to_pylist(), start):
-                if values:
-                    found = words.encode([str(value) for value in values])
+                texts = dict.fromkeys(str(value) for value in values or () if value is not None)
+                if texts:
+                    found = words.encode(list(texts))
                     codes.data[row] = found[0]
                     if len(found) > 1:
                         lists[row] = found
+                        listed.data[row] = True
             return
         if pa.types.is_null(array.type):
             return
@@ -127,8 +150,8 @@ class Catalog:
             numbers = self._numbers.setdefault(name, Grow(np.float64, np.nan))
             numbers.resize(stop)
             numbers.data[start:stop] = as_numbers(array)
-            texts = [_plain(value) for value in array.to_pylist()]
-            array = pa.array(texts, pa.string())
+            plain = [_plain(value) for value in array.to_pylist()]
+            array = pa.array(plain, pa.string())
         elif not pa.types.is_dictionary(array.type):
             array = array.cast(pa.string())
         codes.data[start:stop] = words.translate(*as_codes(array))
@@ -136,7 +159,7 @@ class Catalog:
     def delete(self, batch: EventBatch) -> None:
         """Mark items as gone: they keep their past and are no longer recommended."""
         items = self.intern(*batch.codes("item_id"))
-        self.deleted.view[items] = True
+        self.deleted.view[items[items >= 0]] = True
 
     def versions_at(self, items: I32, times: I64) -> I32:
         """The version of each item valid at each time, −1 where the item has none."""
@@ -144,10 +167,10 @@ class Catalog:
             return np.full(len(items), -1, dtype=np.int32)
         versions: I32 = np.where(items >= 0, self.current.view[items], np.int32(-1))
         if self._many:
-            many = np.fromiter(self._many, dtype=np.int32, count=len(self._many))
-            for index in np.flatnonzero(np.isin(items, many)):
+            last = np.iinfo(np.int64).max
+            for index in np.flatnonzero(self._several.view[items] & (items >= 0)).tolist():
                 history = self._many[int(items[index])]
-                place = bisect_right(history, (int(times[index]), np.iinfo(np.int64).max, 0))
+                place = bisect_right(history, (int(times[index]), last, 0))
                 versions[index] = history[max(place - 1, 0)][2]
         return versions
 
@@ -168,10 +191,12 @@ class Catalog:
         lists = self._lists.get(name)
         if not lists:
             return rows, codes[rows]
-        listed = np.fromiter(lists, dtype=np.int32, count=len(lists))
+        listed = self._listed[name]
+        within = rows[versions[rows] < listed.n]
+        several = within[listed.view[versions[within]]]
         more = [
-            (row, lists[int(versions[row])][1:])
-            for row in np.flatnonzero(np.isin(versions, listed))
+            (row, lists[version][1:])
+            for row, version in zip(several.tolist(), versions[several].tolist(), strict=True)
         ]
         return (
             np.concatenate([rows, *(np.full(len(c), row) for row, c in more)]),
@@ -287,8 +312,15 @@ class Catalog:
                     for row, values in enumerate(versions[name].to_pylist())
                     if values is not None
                 }
+                out._listed[attribute] = Grow(np.bool_, False)
+                out._listed[attribute].load(
+                    pc.is_valid(versions[name]).combine_chunks().to_numpy(zero_copy_only=False)
+                )
         out.words = {name: Vocabulary(array.to_pylist()) for name, array in words.items()}
+        out._first.resize(len(out.ids))
+        np.minimum.at(out._first.view, out._item.view, out._from.view)
         counts = np.bincount(out._item.view, minlength=len(out.ids))
+        out._several.load(counts > 1)
         for row in np.flatnonzero(counts[out._item.view] > 1):
             out._many.setdefault(int(out._item.data[row]), []).append(out._version(int(row)))
         for versions_of in out._many.values():

@@ -20,7 +20,8 @@ from limner.events.raw import DELETE_ITEM, ITEM, USER
 Where = Mapping[str, str | float | Sequence[str]]
 """Column path → what it must be: a text, one of several texts, or a comparison such as ">0"."""
 
-HOUR = 3_600 * SECOND
+QUARTER = 900 * SECOND
+"""Time zones are apart by multiples of a quarter of an hour."""
 RESERVED = (ITEM, USER, DELETE_ITEM)
 _COMPARISONS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,
@@ -85,14 +86,14 @@ class Events:
         """Hours since 1970 in each user's own time zone."""
         codes, values = self.batch.codes("tz")
         zones = [*values, self._timezone]
-        hours = self.time // HOUR
-        out = np.empty_like(hours)
+        quarters = self.time // QUARTER
+        out = np.empty_like(quarters)
         for code in np.unique(codes).tolist():
             mine = codes == code
-            unique, inverse = np.unique(hours[mine], return_inverse=True)
-            local = np.array([_local(zones[code], hour) for hour in unique.tolist()])
+            unique, inverse = np.unique(quarters[mine], return_inverse=True)
+            local = np.array([_local(zones[code], quarter) for quarter in unique.tolist()])
             out[mine] = local[inverse]
-        return out
+        return out // 4
 
     def where(self, where: Where) -> Bool:
         """Ordinary events that meet every condition."""
@@ -198,12 +199,12 @@ def _comparison(wanted: object) -> tuple[Callable[[Any, float], Any], float] | N
     return None
 
 
-@lru_cache(maxsize=100_000)
-def _local(zone: str, hour: int) -> int:
-    """An hour since 1970 UTC as hours since 1970 of a zone's wall clock."""
+@lru_cache(maxsize=200_000)
+def _local(zone: str, quarter: int) -> int:
+    """A quarter of an hour since 1970 UTC as one of a zone's wall clock; UTC if unknown."""
     try:
-        moment = datetime.fromtimestamp(hour * 3600, UTC).astimezone(ZoneInfo(zone))
-    except (KeyError, ValueError, OSError):
-        return hour
+        moment = datetime.fromtimestamp(quarter * 900, UTC).astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError, OverflowError):
+        return quarter
     offset = moment.utcoffset()
-    return hour + (int(offset.total_seconds()) // 3600 if offset else 0)
+    return quarter + (int(offset.total_seconds()) // 900 if offset else 0)

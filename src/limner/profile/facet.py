@@ -91,8 +91,8 @@ class View(Protocol):
         """Count and sums of the entries that the facet's map let go."""
         ...
 
-    def dropped(self, facet: str) -> float:
-        """The stated error of the facet's map: the greatest weight it let go."""
+    def error(self, facet: str, now: int) -> float:
+        """The stated error of the facet's map: what any one key may lack, in weight at `now`."""
         ...
 
     def vocabulary(self, path: str) -> Vocabulary:

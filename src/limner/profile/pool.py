@@ -3,7 +3,8 @@
 Each user's entries of one map lie in one block; blocks of one capacity lie together in columns,
 so that a batch touching thousands of users is looked up and merged with a few numpy calls, and a
 block that is full moves to the next class. A map that is bounded drops the entry that matters
-least when it overflows, and keeps the greatest weight it ever dropped as its stated error.
+least when it overflows. Its stated error is a bound on what any key lacks: the greatest weight
+of each overflow, added up, since a key that was dropped may come back and be dropped again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from limner.events.arrays import Grow
 from limner.events.batch import F64, I64
-from limner.profile.merge import NEVER, Column, Values, merge, reduce_groups
+from limner.profile.merge import Column, Values, merge, reduce_groups
 
 SMALLEST = 4
 
@@ -79,10 +80,10 @@ class Pool:
         self._classes = [_Class(spec, size) for size in sizes]
         self._class = Grow("i1", -1)
         self._block = Grow("i4", -1)
-        self.dropped = Grow("f4", 0.0)
-        """Per user the greatest weight that a full map let go: the map's stated error."""
-        self._summed = [column.name for column in spec.columns if column.op == "sum"]
-        self.spilled = Grow("f8", 0.0, 1 + len(self._summed))
+        self.dropped = Grow("f8", 0.0, 2)
+        """Per user (weight, time): the stated error of a full map and the time it is as of."""
+        self.summed = [column.name for column in spec.columns if column.op == "sum"]
+        self.spilled = Grow("f8", 0.0, 1 + len(self.summed))
         """Per user how many entries a "newest" map let go, and the sums of their columns."""
 
     def resize(self, rows: int) -> None:
@@ -182,7 +183,7 @@ class Pool:
         """Merge another pool's user into this row."""
         keys, values = other._raw(other_row)
         self.add(np.full(len(keys), row, dtype=np.int64), keys, values)
-        self.dropped.data[row] = max(self.dropped.data[row], other.dropped.data[other_row])
+        self._let_go(row, *other.dropped.data[other_row].tolist())
         self.spilled.data[row] += other.spilled.data[other_row]
 
     def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
@@ -287,15 +288,14 @@ class Pool:
             if self.spec.unique:
                 lost = order[self.spec.bound :]
                 self.spilled.data[row, 0] += len(lost)
-                for place, name in enumerate(self._summed, 1):
+                for place, name in enumerate(self.summed, 1):
                     self.spilled.data[row, place] += merged[name][lost].sum()
         else:
-            weight = self._weights(merged)
+            newest = int(merged["t"].max()) if "t" in merged else 0
+            weight = self.weights(merged, newest)
             order = np.lexsort((all_keys, -weight))
             lost = order[self.spec.bound :]
-            self.dropped.data[row] = max(
-                float(self.dropped.data[row]), float(weight[lost].max(initial=0.0))
-            )
+            self._let_go(row, float(weight[lost].max(initial=0.0)), newest)
         stay = np.sort(order[: self.spec.bound])
         size = int(self._class.data[row])
         if size >= 0:
@@ -315,16 +315,39 @@ class Pool:
             for column in self.spec.columns
         }
 
-    def _weights(self, values: Values) -> F64:
-        """What an entry weighs at the user's newest time: its longest-lived first column."""
-        column = next(c for c in self.spec.columns if c.op in ("decay", "sum"))
-        data = values[column.name].astype(np.float64)
+    @property
+    def _weighing(self) -> Column:
+        return next(c for c in self.spec.columns if c.op in ("decay", "sum"))
+
+    def weights(self, values: Values, at: int) -> F64:
+        """What each entry weighs at a time (µs): its first column, in the longest half-life."""
+        column = self._weighing
+        data = values[column.name].astype(np.float64).reshape(-1, column.width)[:, -1]
         if column.op == "decay":
-            newest = values["t"].max(initial=NEVER)
-            age = newest.astype(np.float64) - values["t"].astype(np.float64)
-            data = data.reshape(len(data), -1)[:, -1] * np.exp2(-age / column.half_lives[-1])
-        weights: F64 = np.abs(data.reshape(len(data), -1)[:, -1])
+            data = data * np.exp2((values["t"].astype(np.float64) - at) / column.half_lives[-1])
+        weights: F64 = np.abs(data)
         return weights
+
+    def error(self, row: int, at: int) -> float:
+        """How much weight at a time (µs) any one key of a "heaviest" map may lack, at most."""
+        weight, since = self.dropped.data[row].tolist()
+        if not weight:
+            return 0.0
+        return float(weight * self._faded(max(at - since, 0.0)))
+
+    def _faded(self, age: float) -> float:
+        column = self._weighing
+        return 2.0 ** (-age / column.half_lives[-1]) if column.op == "decay" else 1.0
+
+    def _let_go(self, row: int, weight: float, at: float) -> None:
+        if not weight:
+            return
+        known, since = self.dropped.data[row].tolist()
+        newest = max(since, at)
+        self.dropped.data[row] = (
+            known * self._faded(newest - since) + weight * self._faded(newest - at),
+            newest,
+        )
 
     # -- snapshots ---------------------------------------------------------------------------
 

@@ -26,8 +26,9 @@ GRID = 201
 class Population:
     """`quantiles[slot]`: GRID equally spaced quantiles of a numeric slot among users.
 
-    From a seeded sample of at most 1,000 users, so a percentile's standard error is at most
-    1.6 points. `sums[facet]`: (keys ascending, sums of a map's columns over all users).
+    From a sample of at most 1,000 users, chosen by a hash of the pseudonym and so the same
+    whatever the order of arrival; a percentile's standard error is at most 1.6 points.
+    `sums[facet]`: (keys ascending, sums of a map's columns over all users).
     """
 
     users: int = 0
@@ -43,9 +44,7 @@ class Population:
             for facet in state.facets
             if facet.map is not None and facet.map.unique and facet.map.keep == "heaviest"
         }
-        rows = np.sort(np.fromiter(state.rows.values(), dtype=np.int64, count=len(state)))
-        if len(rows) > SAMPLE:
-            rows = np.random.default_rng(0).choice(rows, SAMPLE, replace=False)
+        rows = _sampled(state)
         found: dict[str, list[float]] = {}
         first = cls(len(state), now, {}, sums)
         for row in rows.tolist():
@@ -66,6 +65,21 @@ class Population:
         low = np.searchsorted(known, value, side="left")
         high = np.searchsorted(known, value, side="right")
         return float((low + high) / 2 / len(known))
+
+
+def _sampled(state: ProfileState) -> I64:
+    """Rows of at most SAMPLE users: those whose pseudonyms have the smallest hashes."""
+    rows = np.fromiter(state.rows.values(), dtype=np.int64, count=len(state))
+    halves = np.frombuffer(b"".join(state.rows), dtype=np.uint64).reshape(-1, 2)
+    order = np.lexsort((halves[:, 0], _mixed(halves[:, 0] ^ _mixed(halves[:, 1]))))
+    return rows[order[:SAMPLE]]
+
+
+def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 class StateView:
@@ -91,9 +105,9 @@ class StateView:
         spilled: F64 = self._state.pools[facet].spilled.data[self._row]
         return spilled
 
-    def dropped(self, facet: str) -> float:
-        """The greatest weight the facet's map let go."""
-        return float(self._state.pools[facet].dropped.data[self._row])
+    def error(self, facet: str, now: int) -> float:
+        """How much weight at `now` any one key of the facet's map may lack."""
+        return self._state.pools[facet].error(self._row, now)
 
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts behind the codes of a path."""

@@ -56,11 +56,17 @@ class Affinity:
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))
 
     def weights_now(self, view: View, now: int) -> tuple[I64, F64]:
-        """(codes, weights at `now` (n, 2): short and long), heaviest long weight first."""
+        """(codes, weights at `now` (n, 2): short and long), heaviest long weight first.
+
+        Weights that differ by no more than rounding are in the order of their texts.
+        """
         keys, values = view.entries(self.name)
         age = np.maximum(now - values["t"].astype(np.float64), 0)
         weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
-        order = np.lexsort((keys, -weight[:, 1]))
+        words = view.vocabulary(self.config.key).values
+        heaviest = np.abs(weight[:, 1]).max(initial=1e-300)
+        place = np.argsort(np.argsort([words[key] for key in keys.tolist()]))
+        order = np.lexsort((place, -np.round(weight[:, 1] / heaviest, 5)))
         return keys[order].astype(np.int64), weight[order]
 
     def read(self, view: View, now: int) -> list[Slot]:
@@ -108,7 +114,7 @@ class Affinity:
                 changed_at=newest,
                 unit="share",
                 half_life=half_life / DAY,
-                error=view.dropped(self.name) / float(total[1]),
+                error=view.error(self.name, now) / float(total[1]),
                 facet=self.name,
             ),
             Slot(

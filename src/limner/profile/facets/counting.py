@@ -48,8 +48,8 @@ class Tally:
         if not len(keys):
             return []
         words = view.vocabulary(self.config.key).values
-        order = np.argsort(-values["count"].astype(np.int64), kind="stable")
-        counts = {words[keys[i]]: int(values["count"][i]) for i in order}
+        found = [(words[key], int(n)) for key, n in zip(keys, values["count"], strict=True)]
+        counts = dict(sorted(found, key=lambda pair: (-pair[1], pair[0])))
         total, newest = sum(counts.values()), int(values["t"].max())
         return [
             Slot(

@@ -1,0 +1,211 @@
+"""Law 1: facets are commutative monoids. Any order, any grouping, one state."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limner.events.batch import DAY, I64, EventBatch
+from limner.profile.facet import Facet, FacetConfig
+from limner.profile.facets import KINDS, build
+from limner.testing.laws import (
+    LAWS,
+    START,
+    FacetLaws,
+    Row,
+    absorb_all,
+    differences,
+    distances,
+    empty_state,
+    event_rows,
+    folded,
+    item_rows,
+    lifted_alone,
+    merged,
+    shuffled,
+    sizes,
+    times,
+)
+
+WEIGHTS = {"purchase": 1.0, "view": 0.2, "rating": 0.5, "impression": 0.0}
+
+
+def of_kind(kind: str, **more: Any) -> Facet:
+    weights = {"weights": WEIGHTS} if kind in ("affinity", "last") else {}
+    return build([FacetConfig(**{"name": "f", "kind": kind, "section": "value"} | weights | more)])[
+        0
+    ]
+
+
+def shop() -> tuple[Facet, ...]:
+    domain = tomllib.loads((files("limner") / "domains/ecommerce.toml").read_text("utf-8"))
+    weights = {"affinity": {"weights": domain["weights"]}, "last": {"weights": domain["weights"]}}
+    return build([FacetConfig(**f, **weights.get(f["kind"], {})) for f in domain["facet"]])
+
+
+BOUGHT = {"event_type": "purchase"}
+
+KINDS_TRIED: dict[str, list[Facet]] = {
+    "declared": [of_kind("declared")],
+    "tally": [
+        of_kind("tally", key="event_type"),
+        of_kind("tally", key="item.tags"),
+        of_kind("tally", key="properties.place", where={"value": ">10"}),
+    ],
+    "recency": [of_kind("recency"), of_kind("recency", where={"item.brand": "National"})],
+    "histogram": [of_kind("histogram", key="hour"), of_kind("histogram", key="weekday")],
+    "variety": [of_kind("variety")],
+    "visits": [of_kind("visits", where=BOUGHT)],
+    "affinity": [
+        of_kind("affinity", key="item.category", half_life="30d", short_half_life="12h"),
+        of_kind("affinity", key="item.tags"),
+    ],
+    "spend": [of_kind("spend", half_life="1d")],
+    "ratio": [
+        of_kind("ratio", of=["properties.discount"], over=["value", "properties.discount"]),
+        of_kind("ratio", of=["item.price"], over=["1"], only={"quantity": ">=2"}, half_life="2d"),
+    ],
+    "price_level": [of_kind("price_level", key="item.type")],
+    "last": [of_kind("last")],
+}
+
+
+def test_every_kind_is_tried() -> None:
+    assert set(KINDS_TRIED) == set(KINDS)
+
+
+def _suite(name: str, facet: Facet) -> type[FacetLaws]:
+    return type(name, (FacetLaws,), {"facet": facet})
+
+
+for _facet in shop():
+    globals()[f"TestShop_{_facet.name}"] = _suite(f"TestShop_{_facet.name}", _facet)
+for _kind, _facets in KINDS_TRIED.items():
+    for _n, _facet in enumerate(_facets):
+        globals()[f"Test_{_kind}_{_n}"] = _suite(f"Test_{_kind}_{_n}", _facet)
+
+
+@LAWS
+@given(items=item_rows(), rows=event_rows(), order=st.randoms(use_true_random=False))
+def test_all_facets_of_the_shop_together(items: list[Row], rows: list[Row], order: Random) -> None:
+    empty = empty_state(shop(), items)
+    batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
+    alone = lifted_alone(empty, batch, positions)
+    whole = folded(empty, batch, positions, [np.arange(len(batch))])
+    scale = sizes(alone)
+    assert differences(whole, merged(empty, alone, order), scale) == []
+
+
+# -- bounded maps ------------------------------------------------------------------------------
+
+SMALL = 4
+
+
+def many_keys(kinds: int = 30, max_size: int = 60) -> st.SearchStrategy[list[Row]]:
+    """Events of one user with more keys than a small map holds."""
+    row = st.fixed_dictionaries(
+        {
+            "user_id": st.just(b"u" * 16),
+            "event_type": st.sampled_from(["purchase", "purchase", "view"]),
+            "timestamp": times(),
+            "item_id": st.integers(0, kinds - 1).map(lambda n: f"item{n}"),
+            "value": st.integers(1, 1000).map(float),
+            "group_id": st.integers(0, kinds - 1).map(lambda n: f"basket{n}"),
+            "properties.place": st.integers(0, kinds - 1).map(lambda n: f"place{n}"),
+        }
+    )
+    return st.lists(row, min_size=1, max_size=max_size)
+
+
+def _parts(n: int, order: Random) -> list[I64]:
+    return [p for p in np.array_split(shuffled(n, order), order.randint(1, n)) if len(p)]
+
+
+@LAWS
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        (
+            of_kind("affinity", key="properties.place", bound=SMALL, half_life="2d"),
+            of_kind("affinity", key="properties.place", bound=1000, half_life="2d"),
+        ),
+        (
+            of_kind("tally", key="properties.place", bound=SMALL),
+            of_kind("tally", key="properties.place", bound=1000),
+        ),
+        (
+            of_kind("price_level", key="properties.place", bound=SMALL),
+            of_kind("price_level", key="properties.place", bound=1000),
+        ),
+    ],
+    ids=["affinity", "tally", "price_level"],
+)
+@given(rows=many_keys(), order=st.randoms(use_true_random=False))
+def test_a_bounded_map_is_off_by_no_more_than_it_says(
+    small: Facet, large: Facet, rows: list[Row], order: Random
+) -> None:
+    batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
+    exact = empty_state([large])
+    exact.fold_users(batch, positions)
+    empty = empty_state([small])
+    empty.words = exact.words
+    in_turn = folded(empty, batch, positions, _parts(len(batch), order))
+    states = [folded(empty, batch, positions, [part]) for part in _parts(len(batch), order)]
+    for state in (in_turn, merged(empty, states, order)):
+        at = START + 7 * DAY
+        stored, truth = (
+            dict(zip(keys.tolist(), pool.weights(values, at).tolist(), strict=True))
+            for pool in (state.pools["f"], exact.pools["f"])
+            for keys, values in [pool.entries(0)]
+        )
+        error = state.pools["f"].error(0, at)
+        assert distances(truth, stored).max() <= error * (1 + 1e-5) + 1e-5 * max(truth.values())
+        assert len(stored) <= SMALL + 4
+        if len(truth) > SMALL + 4:
+            assert error > 0
+
+
+@LAWS
+@given(rows=many_keys(), order=st.randoms(use_true_random=False))
+def test_a_history_is_exactly_its_newest_events(rows: list[Row], order: Random) -> None:
+    empty = empty_state([of_kind("last", bound=SMALL)])
+    batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
+    states = [folded(empty, batch, positions, [part]) for part in _parts(len(batch), order)]
+    in_turn = folded(empty, batch, positions, _parts(len(batch), order))
+    newest = sorted((row["timestamp"], place) for place, row in enumerate(rows))[-SMALL:]
+    for state in (in_turn, merged(empty, states, order)):
+        keys, values = state.pools["f"].entries(0)
+        ids = [state.catalog.ids.values[key] for key in keys]
+        assert list(zip(values["t"].tolist(), values["p"].tolist(), strict=True)) == newest
+        assert ids == [rows[place]["item_id"] for _, place in newest]
+        assert values["w"].tolist() == pytest.approx(
+            [WEIGHTS[rows[place]["event_type"]] for _, place in newest]
+        )
+
+
+@LAWS
+@given(rows=many_keys(), cuts=st.integers(1, 10))
+def test_totals_of_visits_stay_exact_through_spilling(rows: list[Row], cuts: int) -> None:
+    # a basket has one time here, and comes in order of time: none returns after it was let go
+    rows = sorted(
+        (row | {"timestamp": START + int(row["group_id"][6:]) * DAY // 8} for row in rows),
+        key=lambda row: row["timestamp"],
+    )
+    empty = empty_state([of_kind("visits", bound=SMALL)])
+    batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
+    state = folded(empty, batch, positions, np.array_split(np.arange(len(rows)), cuts))
+    pool = state.pools["f"]
+    baskets = len({row["group_id"] for row in rows})
+    assert len(pool.entries(0)[0]) + pool.spilled.data[0, 0] == baskets
+    assert state.records["f.worth"][0] == pytest.approx(sum(row["value"] for row in rows), rel=1e-9)
+    assert state.records["f.n"][0] == len(rows)
+    twice = empty.scratch()
+    absorb_all(twice, state)
+    assert differences(state, twice) == []
