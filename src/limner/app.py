@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Queue
@@ -255,6 +255,17 @@ class Limner:
             with self.store.transaction():
                 self.store.quarantine.add(unreadable)
         return _sum(parts, unreadable, self.state.position)
+
+    def record_parsed(
+        self, batches: Iterable[RawBatch], unreadable: Sequence[Refused] = ()
+    ) -> Recorded:
+        """Record rows that `sources.payloads` has read from one request, as `record` does."""
+        occurrences = Occurrences()
+        parts = [self.writer.record(raw, occurrences=occurrences) for raw in batches]
+        if unreadable:
+            with self.writer.commit_lock, self.store.transaction():
+                self.store.quarantine.add(list(unreadable))
+        return _sum(parts, list(unreadable), self.state.position)
 
     def put_item(
         self, item_id: str, attributes: Mapping[str, Any], at: int | None = None
@@ -522,7 +533,31 @@ class Limner:
         with self.writer.lock:
             rows = portrait.supporting(self.state, facet, batch, positions)
         newest = rows[np.lexsort((positions[rows], batch.times()[rows]))][::-1][:limit]
-        return batch.take(newest).events(positions[newest])
+        return [
+            replace(
+                event,
+                user_id=user_id,
+                target_user_id=event.target_user_id and self.own_id(event.target_user_id),
+            )
+            for event in batch.take(newest).events(positions[newest])
+        ]
+
+    def own_id(self, pseudonym: str | bytes) -> str | None:
+        """The product's own id behind a pseudonym (hexadecimal or bytes); None once erased."""
+        raw = bytes.fromhex(pseudonym) if isinstance(pseudonym, str) else pseudonym
+        sealed = self.store.identities.get(raw)
+        return self.keys.unseal(sealed) if sealed else None
+
+    def disclosed(self, refused: Iterable[Refused]) -> list[Refused]:
+        """Refused rows with the product's own user ids, for those who may see them."""
+        out = []
+        for found in refused:
+            row = dict(found.row)
+            for name in ("user_id", "target_user_id"):
+                if row.get(name):
+                    row[name] = self.own_id(row[name])
+            out.append(replace(found, row=row))
+        return out
 
     def recommend(
         self,
