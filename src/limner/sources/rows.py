@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -59,7 +60,7 @@ def batches(
         if not good:
             continue
         flat = [flattened(row) for row in good]
-        seen = list(dict.fromkeys(key for row in flat for key in row))
+        seen = dict.fromkeys(chain.from_iterable(flat))
         new = [name for name in seen if name not in names]
         if known is None or new:
             names += new
@@ -194,12 +195,10 @@ def _chunks(rows: Iterable[tuple[int, Any]], size: int) -> Iterator[list[tuple[i
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        return levels == 0 or any(
-            _deeper(inner, levels - 1) for inner in value.values() if isinstance(inner, dict | list)
-        )
-    if isinstance(value, list):
-        return levels == 0 or any(
-            _deeper(inner, levels - 1) for inner in value if isinstance(inner, dict | list)
-        )
+    """Whether a dict or list nests deeper than `levels`."""
+    if levels == 0:
+        return True
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list) and _deeper(inner, levels - 1):
+            return True
     return False
