@@ -178,7 +178,7 @@ def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[dict[str, bytes], pa.Ar
     values = _as_text(coded.dictionary)
     used = np.unique(pc.drop_null(coded.indices).to_numpy(zero_copy_only=False))
     ids = {int(code): values[int(code)].as_py() for code in used}
-    ids = {code: user_id for code, user_id in ids.items() if user_id}
+    ids = {code: user_id for code, user_id in ids.items() if user_id and not user_id.isspace()}
     pseudonyms = {user_id: keys.pseudonym(user_id) for user_id in set(ids.values())}
     places = {user_id: place for place, user_id in enumerate(pseudonyms)}
     table = np.full(len(values) + 1, -1, np.int32)
@@ -230,13 +230,13 @@ def _check_field(name: str) -> None:
     ):
         return
     near = get_close_matches(name, _FIELDS, 1)
-    raise ConfigError(
-        f"a privacy policy cannot change {name!r}",
-        where="privacy.fields",
-        mend=f"did you mean {near[0]}?"
-        if near
-        else f"name one of {', '.join(_FIELDS)}, properties.NAME, user.NAME or item.NAME",
-    )
+    if name in ("user_id", "event_type"):
+        mend = "leave it out: the user becomes a pseudonym in any case, and no event lacks a type"
+    elif near:
+        mend = f"did you mean {near[0]}?"
+    else:
+        mend = f"name one of {', '.join(_FIELDS)}, properties.NAME, user.NAME or item.NAME"
+    raise ConfigError(f"a privacy policy cannot change {name!r}", where="privacy.fields", mend=mend)
 
 
 def _change(name: str, action: str) -> Change:
@@ -288,39 +288,44 @@ def _round(column: pa.Array, digits: int) -> pa.Array:
 
 
 _ISO = (
-    r"^\s*(?P<year>\d{4})[-/]?(?P<month>\d{2})[-/]?(?P<day>\d{2})"
-    r"(?:(?P<mark>[T ])(?P<hour>\d{2}):?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)?\s*"
-    r"(?P<zone>Z|UTC|[+-]\d{2}(?::?\d{2})?)?\s*$"
+    r"^\s*(?P<year>\d{4})[-/](?P<month>\d{1,2})[-/](?P<day>\d{1,2})"
+    r"(?:(?P<mark>[T ])(?P<hour>\d{1,2})(?::\d{2}(?::\d{2}(?:[.,]\d+)?)?)?)?\s*"
+    r"(?P<zone>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?\s*$"
 )
+_DIGITS = r"^\s*((?:19|20)\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 _PER_SECOND = (1, 10**3, 10**6, 10**9)
 
 
 def _coarsen(column: pa.Array, to: str) -> pa.Array:
-    """Times down to the hour or day: numbers of any usual unit in UTC, text in its own zone."""
+    """Times down to the hour or day: numbers of any usual unit in UTC, text in its own zone.
+
+    Text stays text, because the zone of text that names none is known to the cleaning only.
+    """
     plain = _plain(column)
-    if pa.types.is_timestamp(plain.type) or pa.types.is_date(plain.type):
-        return plain if pa.types.is_date(plain.type) else pc.floor_temporal(plain, 1, to)
-    length = (DAY if to == "day" else 3600 * SECOND) // SECOND
-    if pa.types.is_integer(plain.type) or pa.types.is_floating(plain.type):
-        return _floor(plain.cast(pa.float64(), safe=False), length)
+    if pa.types.is_timestamp(plain.type):
+        return pc.floor_temporal(plain, 1, to)
     text = _as_text(plain)
+    text = pc.replace_substring_regex(text, _DIGITS + r"\s*$", r"\1-\2-\3")
+    text = pc.replace_substring_regex(text, _DIGITS + r"(\d{2})\d{4}\s*$", r"\1-\2-\3 \4:00")
     parts = pc.extract_regex(text, _ISO)
     year, month, day, mark, hour, zone = (
         pc.struct_field(parts, name) for name in ("year", "month", "day", "mark", "hour", "zone")
     )
     if to == "day":
-        hour = pc.if_else(pc.equal(hour, ""), "", "00")
+        hour = "00"
     clock = pc.if_else(
         pc.equal(mark, ""), zone, pc.binary_join_element_wise(mark, hour, ":00:00", zone, "")
     )
     date = pc.binary_join_element_wise(year, month, day, "-")
     iso = pc.binary_join_element_wise(date, clock, "")
     numbers = pc.if_else(pc.is_valid(iso), None, _numbers(text))
+    length = (DAY if to == "day" else 3600 * SECOND) // SECOND
     return pc.coalesce(iso, _floor(numbers, length).cast(pa.string()))
 
 
 def _floor(times: pa.Array, seconds: int) -> pa.Array:
     """Numbers in s, ms, µs or ns, told by their size (as in event times), floored; int64."""
+    times = pc.if_else(pc.less(pc.abs(times), 2.0**62), times, None)
     values = pc.fill_null(times, 0.0).to_numpy(zero_copy_only=False)
     scale = np.array(_PER_SECOND)[np.searchsorted([1e11, 1e14, 1e17], np.abs(values))]
     step = seconds * scale
@@ -347,7 +352,10 @@ def _plain(column: pa.Array) -> pa.Array:
 def _as_text(column: pa.Array) -> pa.Array:
     """Any column as text; a whole number is spelt without a fraction, so 7, 7.0 and "7" agree."""
     plain = _plain(column)
+    if pa.types.is_nested(plain.type):
+        return pa.array([None if v is None else str(v) for v in plain.to_pylist()], pa.string())
     if pa.types.is_floating(plain.type):
+        plain = pc.if_else(pc.is_nan(plain), None, plain)
         whole = pc.equal(pc.floor(plain), plain)
         small = pc.less(pc.abs(plain), 2.0**53)
         integers = pc.if_else(pc.and_(whole, small), plain, None).cast(pa.int64())

@@ -116,6 +116,15 @@ class Keys:
         named = blake2b(digest_size=16, key=self.digest_key, person=b"limner keys")
         return named.hexdigest()
 
+    def require(self, fingerprint: str, where: Path) -> None:
+        """Raise KeyMissing unless these are the keys that a store remembers, from file `where`."""
+        if fingerprint != self.key_fingerprint:
+            raise KeyMissing(
+                f"these keys are not the store's ({self.key_fingerprint}, not {fingerprint})",
+                where=str(where),
+                mend=_RESTORE,
+            )
+
     def pseudonym(self, user_id: str) -> bytes:
         """The user's 16-byte pseudonym: HMAC-SHA-256, cut, under the version in use."""
         key = self.pseudonym_keys[self.version]

@@ -64,7 +64,7 @@ def decode(body: bytes, columns: Sequence[str] | None = None) -> list[pa.Table]:
                 )
             tables.append(reader.read_all())
             start += source.tell()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise StoreCorrupt(f"a segment does not decode: {error}") from None
     return tables
 
@@ -108,7 +108,8 @@ def compact(table: pa.Table) -> pa.Table:
             used, places = np.flatnonzero(flags[:size]), (np.cumsum(flags) - 1)[codes]
         indices = pa.array(places.astype(np.int32), mask=codes == size)
         values = array.dictionary.take(pa.array(used))
-        table = table.set_column(index, field, pa.DictionaryArray.from_arrays(indices, values))
+        column = pa.DictionaryArray.from_arrays(indices, values)
+        table = table.set_column(index, field.name, column)
     return table
 
 
