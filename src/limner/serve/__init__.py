@@ -1,1 +1,1 @@
-""""""
+"""The HTTP API: events in, portraits, recommendations and reasons out."""

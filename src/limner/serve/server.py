@@ -1,0 +1,89 @@
+"""A server: uvicorn over the API, the store's one writer for as long as it runs."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from limner.app import Limner
+from limner.config import Config, ServeConfig
+from limner.errors import ConfigError, UsageError
+from limner.serve.background import Trainer, upkeep
+from limner.serve.door import is_local
+from limner.serve.http import api
+
+
+def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
+    """Open the store as its writer and answer until SIGTERM or SIGINT; then nothing is lost.
+
+    `say` is told the URL once requests are accepted. Raises ConfigError if the address is open
+    to others and no key is set, UsageError if it cannot be bound, StoreBusy.
+    """
+    with _listen(config.serve) as listening:
+        host, port = listening.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        with Limner.open(config=config, holder=f"limner serve at {url}") as app:
+            app.scorer()  # loaded before the first request, not by it
+            trainer = Trainer(app)
+            ended = threading.Event()
+            keeper = threading.Thread(target=upkeep, args=(app, ended), name="limner-upkeep")
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    api(app, trainer),
+                    log_level="warning",
+                    access_log=False,
+                    lifespan="off",
+                    timeout_graceful_shutdown=10,
+                )
+            )
+            keeper.start()
+            try:
+                with _quiet_signals():
+                    say(url)
+                    server.run(sockets=[listening])
+            finally:
+                ended.set()
+                trainer.stop()
+                keeper.join()
+
+
+@contextmanager
+def _quiet_signals() -> Iterator[None]:
+    """Let the signals that uvicorn raises again after its shutdown do nothing."""
+    caught = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: None) for number in caught]
+    try:
+        yield
+    finally:
+        for number, old in zip(caught, before, strict=True):
+            signal.signal(number, old)
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    """A socket that listens where the configuration says."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM
+        )[0]
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"{config.host}:{config.port} is no address: {error}", mend="give another --host"
+        ) from None
+    if not config.api_key and not is_local(str(address[0])):
+        raise ConfigError(
+            f"{config.host} can be reached from other machines, and no API key is set",
+            where="serve",
+            mend="set api_key under [serve] in limner.toml or LIMNER_API_KEY, or bind 127.0.0.1",
+        )
+    try:
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise UsageError(
+            f"{config.host}:{config.port} cannot be bound: {error.strerror}",
+            mend="is a server running there already? choose another with --port",
+        ) from None
