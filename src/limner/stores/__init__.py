@@ -49,7 +49,7 @@ class Store(Protocol):
 
     @property
     def fresh(self) -> bool:
-        """Whether the store was made by this opening, so that keys may be made for it."""
+        """Whether nothing was in it when it was opened, so that keys may be made for it."""
         ...
 
     def transaction(self) -> AbstractContextManager[None]:

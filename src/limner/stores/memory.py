@@ -102,12 +102,13 @@ class MemoryLog:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._batches: list[EventBatch] = []
+        self._head = 0
         self._checks: dict[bytes, int] = {}
 
     def head(self) -> Position:
         """The position that the next row will get."""
         with self._store._lock:
-            return sum(len(batch) for batch in self._batches)
+            return self._head
 
     def append(self, batch: EventBatch) -> Appended:
         """Write the rows whose digest is new."""
@@ -116,34 +117,35 @@ class MemoryLog:
         if None in digests:
             raise ValueError("every row of a batch needs a digest; privacy.admit gives it one")
         kept, conflict = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
-        before = list(self._batches)
         added: list[bytes] = []
+        with self._store.transaction():
+            before, head = self._batches, self._head
 
-        def undo() -> None:
-            self._batches = before
-            for digest in added:
-                del self._checks[digest]
+            def undo() -> None:
+                self._batches, self._head = before, head
+                for digest in added:
+                    del self._checks[digest]
 
-        with self._store.writing(undo):
-            first = self.head()
-            for row, (digest, check) in enumerate(zip(digests, checks, strict=True)):
-                known = self._checks.get(digest)
-                if known is None:
-                    kept[row] = True
-                    self._checks[digest] = check
-                    added.append(digest)
-                else:
-                    conflict[row] = known != check
-            if kept.any():
-                self._batches = [*self._batches, EventBatch(compact(batch.take(kept).table))]
-        return Appended(first, kept, conflict)
+            with self._store.writing(undo):
+                for row, (digest, check) in enumerate(zip(digests, checks, strict=True)):
+                    known = self._checks.get(digest)
+                    if known is None:
+                        kept[row] = True
+                        self._checks[digest] = check
+                        added.append(digest)
+                    else:
+                        conflict[row] = known != check
+                if added:
+                    self._batches = [*before, EventBatch(compact(batch.take(kept).table))]
+                    self._head = head + len(added)
+        return Appended(head, kept, conflict)
 
     def read(
         self, start: Position = 0, stop: Position | None = None
     ) -> Iterator[tuple[Position, EventBatch]]:
         """Rows from `start` up to `stop` as they are now."""
         with self._store._lock:
-            return _between(self._batches, start, self.head() if stop is None else stop)
+            return _between(self._batches, start, self._head if stop is None else stop)
 
     def events_of(self, user: bytes) -> tuple[I64, EventBatch]:
         """All rows of one user with their positions."""
@@ -216,9 +218,11 @@ class MemoryIdentities:
 
     def add(self, rows: Sequence[Sealed]) -> None:
         """Keep rows whose pseudonym is new."""
-        with self._changing():
-            for row in rows:
-                self._rows.setdefault(row.pseudonym, row)
+        new = [row for row in rows if row.pseudonym not in self._rows]
+        if new:
+            with self._changing():
+                for row in new:
+                    self._rows.setdefault(row.pseudonym, row)
 
     def get(self, pseudonym: bytes) -> Sealed | None:
         """The row of one pseudonym."""
@@ -262,6 +266,8 @@ class MemoryQuarantine:
 
     def add(self, refused: list[Refused], *, import_id: int = 0) -> None:
         """Keep rows that are not there yet."""
+        if not refused:
+            return
         with self._changing():
             for row in refused:
                 key = (row.where, row.line, row.rule, pack(row.row))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -113,6 +114,25 @@ def compact(table: pa.Table) -> pa.Table:
     return table
 
 
+def gathered(parts: Sequence[pa.Table]) -> EventBatch:
+    """A few rows of each of many segments as one batch.
+
+    They are plain in between: to unify large dictionaries costs more than to encode few rows.
+    """
+    batches = []
+    for schema, group in groupby(parts, key=lambda table: table.schema):
+        tables, columns = list(group), {}
+        for field in schema:
+            column = [table.column(field.name) for table in tables]
+            if pa.types.is_dictionary(field.type):
+                plain = [part.cast(field.type.value_type) for part in column]
+                columns[field.name] = _end_to_end(plain).dictionary_encode()
+            else:
+                columns[field.name] = _end_to_end(column)
+        batches.append(EventBatch(pa.table(columns)))
+    return concat(batches)
+
+
 def emptied(batch: EventBatch, rows: Bool, *, forget: bool) -> EventBatch:
     """The batch with these rows null but for `digest` and `check`; with `forget`, those too."""
     return _without(batch, rows, lambda name: forget or name not in IDENTITY)
@@ -142,6 +162,13 @@ def _without(batch: EventBatch, rows: Bool, affects: Callable[[str], bool]) -> E
             column = table.column(index).combine_chunks().filter(kept).take(places)
             table = table.set_column(index, table.schema.field(index), column)
     return EventBatch(compact(table))
+
+
+def _end_to_end(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
+    kind = parts[0].type
+    return pa.chunked_array(
+        [chunk for part in parts for chunk in part.chunks], kind
+    ).combine_chunks()
 
 
 def _joined(batches: Sequence[EventBatch]) -> Iterator[EventBatch]:

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from limner.errors import StoreBusy, StoreCorrupt, StoreError
-from limner.events.batch import I64, EventBatch, concat
+from limner.events.batch import I64, EventBatch
 from limner.events.log import Appended, Position
 from limner.events.once import Seen, SortedRuns
 from limner.events.raw import Import, Refused
@@ -37,11 +37,11 @@ from limner.stores.segments import (
     IDENTITY,
     READ_ROWS,
     SEGMENT_ROWS,
-    compact,
     decode,
     emptied,
     encode,
     fingerprint,
+    gathered,
     time_range,
     users_in,
     without_target,
@@ -113,7 +113,7 @@ class SqliteStore:
 
     @property
     def fresh(self) -> bool:
-        """Whether this opening made the store."""
+        """Whether nothing was in the store when it was opened: no keys known, no rows."""
         return self._database.fresh
 
     @contextmanager
@@ -293,6 +293,8 @@ class Database:
                 )
             if "scrub" in facts and self._writer is not None:
                 self._wipe()
+            # A first opening that ended before it had keys counts for nothing.
+            self.fresh = "keys" not in facts and not self.query("SELECT 1 FROM segment LIMIT 1")
             return
         if self._writer is None:
             raise StoreError("this file is no store", where=str(self.path), mend="limner init")
@@ -495,14 +497,14 @@ class SqliteLog:
                 end = int(np.searchsorted(positions, first + len(batch)))
                 here, positions = positions[:end], positions[end:]
                 if len(here):
-                    rows = compact(batch.table.take(pa.array(here - first)))
+                    rows = batch.table.take(pa.array(here - first))
                     own = _equal(rows.column("user_id"), user)
                     if not own.all():  # the index may say too much
                         here, rows = here[own], rows.filter(pa.array(own))
                     found.append(here)
-                    parts.append(EventBatch(rows))
+                    parts.append(rows)
                 first += len(batch)
-        return np.concatenate(found), concat(parts)
+        return np.concatenate(found), gathered(parts)
 
     def _rewrite(
         self,

@@ -5,6 +5,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,6 +42,9 @@ def test_a_store_is_opened_by_url(path: Path) -> None:
         assert store.fresh
         assert store.home == path.with_suffix(".data")
         assert not path.with_suffix(".data").exists()
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        assert store.fresh
+        store.set_meta("keys", "print")
     with closing(open_store(f"sqlite:///{path}")) as store:
         assert not store.fresh
     assert isinstance(open_store("memory:"), MemoryStore)
@@ -94,8 +98,29 @@ def test_reading_takes_no_lock(store: SqliteStore, path: Path) -> None:
     with closing(SqliteStore(path, write=False)) as reader, closing(SqliteStore(path)) as writer:
         writer.log.append(batch(row(2)))
         assert reader.log.head() == 2
-    SqliteStore(path).close()
-    assert sorted(file.name for file in path.parent.iterdir()) == ["shop.db", "shop.db.lock"]
+
+
+def test_sealing_disturbs_no_reader(store: SqliteStore) -> None:
+    lengths: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            read = [found["timestamp"] % 10**9 for found in contents(store.log)]
+            assert read == list(range(len(read)))
+            lengths.append(len(read))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for number in range(60):
+            store.log.append(batch(row(number)))
+            store.seal()
+    finally:
+        over.set()
+        watcher.join()
+    assert lengths == sorted(lengths)
+    assert len(contents(store.log)) == 60
 
 
 def test_a_store_that_is_not_there_cannot_be_read(path: Path) -> None:
