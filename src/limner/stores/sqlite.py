@@ -167,9 +167,10 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path, holder)
         try:
+            made = path.exists() and path.stat().st_size > 0 and self._check()
             if write:
                 self._writer = self._connect(write=True)
-            self._check()
+            self._settle(made)
         except BaseException:
             self.close()
             raise
@@ -177,6 +178,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, inside a transaction; a nested one joins the outer."""
+        self._check_open()
         if self._writer is None:
             raise StoreError(
                 "the store was opened for reading only",
@@ -220,8 +222,7 @@ class Database:
         if self._writer is not None and self._owner == threading.get_ident():
             yield self._writer
             return
-        if self._closed:
-            raise StoreError("the store is closed", where=str(self.path))
+        self._check_open()
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -278,31 +279,44 @@ class Database:
                 raise
             return connection
 
-    def _check(self) -> None:
-        """Make the tables of a new file; refuse a file that is not a store this version reads."""
-        with self.reading() as connection:
-            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-        if made:
-            facts = dict(self.query("SELECT name, value FROM meta"))
-            if facts.get("schema") != SCHEMA_VERSION:
-                raise StoreError(
-                    f"the store has schema {facts.get('schema')}, and this Limner reads "
-                    f"{SCHEMA_VERSION}",
-                    where=str(self.path),
-                    mend="pip install --upgrade limner",
-                )
-            if "scrub" in facts and self._writer is not None:
-                self._wipe()
-            # A first opening that ended before it had keys counts for nothing.
-            self.fresh = "keys" not in facts and not self.query("SELECT 1 FROM segment LIMIT 1")
-            return
-        if self._writer is None:
-            raise StoreError("this file is no store", where=str(self.path), mend="limner init")
-        with self.transaction() as connection:
-            for statement in filter(str.strip, _TABLES.split(";")):
-                connection.execute(statement)
-            connection.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
-        self.fresh = True
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed", where=str(self.path))
+
+    def _check(self) -> bool:
+        """Whether the file is a store; refuse one of another version or another program."""
+        tables = {name for (name,) in self.query("SELECT name FROM sqlite_master")}
+        if not tables:
+            return False
+        if not {"meta", "segment", "identity"} <= tables:
+            raise StoreError(
+                "this is another program's database",
+                where=str(self.path),
+                mend="name another file for the store",
+            )
+        ((version,),) = self.query("SELECT value FROM meta WHERE name = 'schema'")
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"the store has schema {version}, and this Limner reads {SCHEMA_VERSION}",
+                where=str(self.path),
+                mend="pip install --upgrade limner",
+            )
+        return True
+
+    def _settle(self, made: bool) -> None:
+        """Make the tables of a new file; finish what an earlier opening left."""
+        if not made:
+            if self._writer is None:
+                raise StoreError("this file is no store", where=str(self.path), mend="limner init")
+            with self.transaction() as connection:
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
+        facts = dict(self.query("SELECT name, value FROM meta"))
+        if "scrub" in facts and self._writer is not None:
+            self._wipe()
+        # A first opening that ended before it had keys counts for nothing.
+        self.fresh = "keys" not in facts and not self.query("SELECT 1 FROM segment LIMIT 1")
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:

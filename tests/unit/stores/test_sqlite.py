@@ -151,6 +151,29 @@ def test_a_file_that_is_no_store(path: Path) -> None:
         SqliteStore(path, write=False)
 
 
+def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE meta (x)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_nothing_half_done(store: SqliteStore) -> None:
+    store.log.append(batch(row(0)))
+    writer = store._database._writer
+    assert writer is not None
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages + 1}")
+    large = EventBatch.of([row(number, properties_note=f"{number}" * 9) for number in range(5000)])
+    with pytest.raises(StoreError, match="full"):
+        store.log.append(large)
+    assert store.log.head() == 1
+    writer.execute("PRAGMA max_page_count = 1000000")
+    assert store.log.append(large).kept.sum() == 4999
+
+
 def test_a_store_of_a_newer_version_is_left_alone(store: SqliteStore, path: Path) -> None:
     store.set_meta("schema", "99")
     store.close()
