@@ -3,7 +3,8 @@
 A snapshot is a folder named by the position it reflects, written beside the last one and renamed
 into place, so that a crash leaves the old or the new. Arrays are plain .npy files, memory-mapped
 copy-on-write when read; a snapshot that is torn, altered or of another layout is ignored, and the
-state is rebuilt from the log.
+state is rebuilt from the log. Names of facets and properties come from users, so files are
+numbered, and the manifest says what each holds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,14 @@ from limner.events.log import Position
 from limner.profile.population import Population
 from limner.profile.state import ProfileState
 
-FORMAT = 1
+FORMAT = 2
+USERS = "users.npy"
+
+
+class _File(msgspec.Struct, frozen=True):
+    file: str
+    size: int
+    crc32: int
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -37,7 +46,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     log: str
     population_users: int
     population_at: int
-    files: dict[str, int]
+    files: dict[str, _File]
 
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -60,10 +69,14 @@ class Snapshots:
         if self.folder is not None:
             _save(self.folder, state, population, self.log, extra)
 
-    def load(self, state: ProfileState, head: Position) -> tuple[Population, Arrays] | None:
+    def load(
+        self, state: ProfileState, head: Position, *, verify: bool = True
+    ) -> tuple[Population, Arrays] | None:
         """Fill an empty state from the newest sound snapshot; its population and extra arrays.
 
         None if there is none of this log, layout and format, at or before the log's `head`.
+        To `verify` reads every byte once, about a second for 1 GB; without, only the manifest
+        and the sizes of files are checked, which is enough to look at one user.
         """
         for path in self._newest_first():
             manifest = _manifest(path)
@@ -72,6 +85,7 @@ class Snapshots:
                 and manifest.layout == state.layout
                 and manifest.log == self.log
                 and manifest.position <= head
+                and (not verify or _unaltered(path, manifest))
             ):
                 return _fill(path, state, manifest)
         return None
@@ -99,7 +113,7 @@ class Snapshots:
 
 
 def _holds(path: Path, user: bytes) -> bool:
-    users = path / "users.npy"
+    users = path / USERS
     return users.is_file() and user in users.read_bytes()
 
 
@@ -111,11 +125,7 @@ def _save(
     work = folder / f".writing-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    files: dict[str, int] = {}
-    for name, array in state.arrays().items():
-        np.save(work / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-    for name, array in extra.items():
-        np.save(work / f"extra.{name}.npy", array, allow_pickle=False)
+    arrays = state.arrays() | {f"extra.{name}": array for name, array in extra.items()}
     items, versions, words = state.catalog.tables()
     tables = {"items": items, "versions": versions}
     for name, array in words.items():
@@ -126,7 +136,7 @@ def _save(
         tables[f"sums.{facet}"] = pa.table(
             {
                 "key": pa.array(sums[0], pa.int64()),
-                "sums": pa.array(sums[1].tolist(), pa.list_(pa.float64())),
+                "sums": pa.array(sums[1].tolist(), pa.list_(pa.float64(), sums[1].shape[1])),
             }
         )
     tables["quantiles"] = pa.table(
@@ -137,11 +147,15 @@ def _save(
             ),
         }
     )
-    for name, table in tables.items():
-        _write_table(work / f"{name}.arrow", table)
-    for path in sorted(work.iterdir()):
-        files[path.name] = path.stat().st_size
-        _sync(path)
+    files: dict[str, _File] = {}
+    for number, (name, array) in enumerate(arrays.items()):
+        path = work / (USERS if name == "users" else f"{number}.npy")
+        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+        files[name] = _synced(path)
+    for number, (name, table) in enumerate(tables.items()):
+        path = work / f"{number}.arrow"
+        _write_table(path, table)
+        files[name] = _synced(path)
     manifest = _Manifest(
         FORMAT,
         state.layout,
@@ -171,22 +185,33 @@ def _manifest(path: Path) -> _Manifest | None:
         if hashlib.sha256(body).hexdigest().encode() != seal:
             return None
         manifest = msgspec.json.decode(body, type=_Manifest)
-        whole = all((path / n).stat().st_size == size for n, size in manifest.files.items())
+        whole = all((path / f.file).stat().st_size == f.size for f in manifest.files.values())
     except (OSError, msgspec.MsgspecError):
         return None
     return manifest if whole and manifest.format == FORMAT else None
 
 
+def _unaltered(path: Path, manifest: _Manifest) -> bool:
+    return all(_crc32(path / f.file) == f.crc32 for f in manifest.files.values())
+
+
+def _crc32(path: Path) -> int:
+    found = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
+
+
 def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Population, Arrays]:
     arrays: Arrays = {}
     tables: dict[str, pa.Table] = {}
-    for name in manifest.files:
-        stem = name.rpartition(".")[0]
-        if name.endswith(".npy"):
-            arrays[stem] = np.load(path / name, mmap_mode="c", allow_pickle=False)
+    for name, stored in manifest.files.items():
+        if stored.file.endswith(".npy"):
+            arrays[name] = np.load(path / stored.file, mmap_mode="c", allow_pickle=False)
         else:
-            with pa.memory_map(str(path / name)) as source:
-                tables[stem] = pa.ipc.open_file(source).read_all()
+            with pa.memory_map(str(path / stored.file)) as source:
+                tables[name] = pa.ipc.open_file(source).read_all()
     words = {
         name.removeprefix("catalog."): table["word"].combine_chunks()
         for name, table in tables.items()
@@ -200,11 +225,12 @@ def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Populat
     }
     state.load(arrays)
     state.position = manifest.position
-    state.newest_event = manifest.newest_event
     sums = {
         name.removeprefix("sums."): (
             table["key"].to_numpy(),
-            np.array(table["sums"].to_pylist()).reshape(len(table), -1),
+            np.array(table["sums"].to_pylist(), dtype=np.float64).reshape(
+                len(table), table.schema.field("sums").type.list_size
+            ),
         )
         for name, table in tables.items()
         if name.startswith("sums.")
@@ -228,6 +254,11 @@ def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Populat
 def _write_table(path: Path, table: pa.Table) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+
+
+def _synced(path: Path) -> _File:
+    _sync(path)
+    return _File(path.name, path.stat().st_size, _crc32(path))
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,7 @@ that an event touches few cache lines whatever the number of users; keyed maps l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class ProfileState:
         self.catalog = catalog if catalog is not None else Catalog()
         self.words: dict[str, Vocabulary] = words if words is not None else {}
         self.position: Position = 0
-        self.newest_event = NEVER
+        self._newest: int | None = NEVER
         self.rows: dict[bytes, int] = {}
         self.users: list[bytes | None] = []
         """Row → pseudonym, None for a row that an erased user left."""
@@ -79,6 +79,13 @@ class ProfileState:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def newest_event(self) -> int:
+        """Time of the newest event of all users, `NEVER` without any."""
+        if self._newest is None:
+            self._newest = int(self.records["newest"].max(initial=NEVER))
+        return self._newest
 
     @property
     def bytes_per_row(self) -> int:
@@ -184,7 +191,7 @@ class ProfileState:
             behind = (before != NEVER) & (times != NEVER) & (times < before - self.lateness)
             late = sorted(set(events.row[behind].tolist()))
         kept[rows] = np.maximum(kept[rows], newest)
-        self.newest_event = max(self.newest_event, int(newest.max()))
+        self._newest = max(self.newest_event, int(newest.max()))
         return late
 
     def _merge_fixed(self, facet: Facet, events: Events, lifted: Lifted) -> None:
@@ -234,6 +241,8 @@ class ProfileState:
 
     def clear(self, row: int) -> None:
         """Make a row the identity again."""
+        if self.records["newest"][row] == self._newest:
+            self._newest = None
         self.records[row] = self._identity[0]
         for pool in self.pools.values():
             pool.clear(row)
@@ -304,7 +313,12 @@ class ProfileState:
     def layout(self) -> str:
         """What the arrays mean: a snapshot of another layout is not loaded but replayed."""
         maps: Mapping[str, Any] = {name: repr(pool.spec) for name, pool in self.pools.items()}
-        return repr((self._dtype.descr, sorted(maps.items()), self.timezone))
+        # a facet that is a dataclass says its whole definition: which events, weighed how
+        facets = [
+            repr(facet) if is_dataclass(facet) else type(facet).__qualname__
+            for facet in self.facets
+        ]
+        return repr((self._dtype.descr, sorted(maps.items()), self.timezone, facets))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All arrays by name, for a snapshot."""
@@ -322,6 +336,7 @@ class ProfileState:
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take what `arrays` gave; they may be memory-mapped copy-on-write."""
         self._records.load(arrays["records"])
+        self._newest = None
         self._free = arrays["free"].tolist()
         gone = set(self._free)
         packed = arrays["users"].tobytes()

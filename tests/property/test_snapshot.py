@@ -1,0 +1,215 @@
+"""Snapshots: what is loaded is what was saved, and what is not sound is not loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from limner.events.batch import DAY, EventBatch
+from limner.profile import portrait
+from limner.profile.facet import Facet, FacetConfig
+from limner.profile.facets import build
+from limner.profile.population import Population
+from limner.profile.snapshot import Snapshots
+from limner.profile.state import ProfileState
+from limner.testing.laws import START, Row, differences, empty_state, event_rows, item_rows
+
+WEIGHTS = {"purchase": 1.0, "view": 0.2}
+NOW = START + 30 * DAY
+
+
+def facets(**affinity: object) -> tuple[Facet, ...]:
+    def config(name: str, **more: object) -> FacetConfig:
+        return FacetConfig(**{"name": name, "kind": name, "section": "value"} | more)  # type: ignore[arg-type]
+
+    return build(
+        [
+            config("declared"),
+            config("tally", key="event_type"),
+            config("histogram", key="hour"),
+            config("variety"),
+            config("visits", bound=4),
+            config("affinity", **{"key": "item.tags", "bound": 4, "weights": WEIGHTS} | affinity),
+            config("spend"),
+            config("price_level", key="item.type"),
+            config("last", bound=6, weights=WEIGHTS),
+        ]
+    )
+
+
+def filled(items: list[Row], rows: list[Row]) -> ProfileState:
+    state = empty_state(facets(), items)
+    state.fold(state.position, EventBatch.of(rows))
+    return state
+
+
+def portraits(state: ProfileState, population: Population) -> dict[bytes, portrait.Portrait]:
+    return {
+        user: portrait.read(state, row, population, NOW, user_id=user.hex())
+        for user, row in state.rows.items()
+    }
+
+
+def loaded(folder: Path, log: str = "log") -> tuple[ProfileState, Population] | None:
+    state = ProfileState(facets(), timezone="Europe/Berlin")
+    found = Snapshots(folder, log).load(state, 10**9)
+    return None if found is None else (state, found[0])
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    items=item_rows(),
+    rows=event_rows(max_size=40),
+    more_items=item_rows(max_size=4),
+    more=event_rows(users=5, max_size=20),
+    erased=st.booleans(),
+)
+def test_a_loaded_state_is_the_saved_one_and_folds_on_alike(
+    items: list[Row], rows: list[Row], more_items: list[Row], more: list[Row], erased: bool
+) -> None:
+    state = filled(items, rows)
+    if erased and state.rows:
+        state.erase(min(state.rows))
+    population = Population.of(state, NOW)
+    extra = {"scales": np.arange(3.0)}
+    with TemporaryDirectory() as folder:
+        snapshots = Snapshots(Path(folder), "log")
+        snapshots.save(state, population, extra)
+        other = ProfileState(facets(), timezone="Europe/Berlin")
+        found = snapshots.load(other, state.position)
+        assert found is not None
+        assert found[1]["scales"].tolist() == [0.0, 1.0, 2.0]
+        assert (other.position, other.newest_event) == (state.position, state.newest_event)
+        assert portraits(other, found[0]) == portraits(state, population)
+        assert differences(state, other) == []
+        results = []
+        for one in (state, other):
+            first = one.fold(one.position, EventBatch.of(more_items))
+            second = one.fold(one.position, EventBatch.of(more))
+            results.append((first.late_items, second.late_users))
+        assert results[0] == results[1]
+        assert differences(state, other) == []
+        assert portraits(other, Population.of(other, NOW)) == portraits(
+            state, Population.of(state, NOW)
+        )
+        # the loaded arrays are copy-on-write: folding on left the files as they were
+        assert loaded(Path(folder)) is not None
+
+
+ITEMS: list[Row] = [
+    {"item_id": "a", "event_type": "$item", "timestamp": 0, "properties.tags": ["x", "y"]},
+    {"item_id": "b", "event_type": "$item", "timestamp": 0, "properties.a/../b": "odd name"},
+]
+ROWS: list[Row] = [
+    {
+        "user_id": bytes([user]) * 16,
+        "item_id": "ab"[user % 2],
+        "event_type": "purchase",
+        "timestamp": START + user,
+        "value": 1.0 + user,
+        "group_id": f"g{user}",
+    }
+    for user in range(1, 30)
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    state = filled(ITEMS, ROWS)
+    Snapshots(tmp_path, "log").save(state, Population.of(state, NOW), {})
+    return tmp_path
+
+
+def files(folder: Path) -> list[Path]:
+    (snapshot,) = folder.iterdir()
+    return sorted(snapshot.iterdir())
+
+
+def test_an_empty_state_is_saved_and_loaded(tmp_path: Path) -> None:
+    state = empty_state(facets())
+    Snapshots(tmp_path, "log").save(state, Population.of(state, NOW), {})
+    found = loaded(tmp_path)
+    assert found is not None
+    assert len(found[0]) == 0
+
+
+def test_a_sound_snapshot_is_loaded(folder: Path) -> None:
+    found = loaded(folder)
+    assert found is not None
+    assert len(found[0]) == 29
+
+
+def test_any_altered_byte_is_seen(folder: Path) -> None:
+    for path in files(folder):
+        sound = path.read_bytes()
+        for at in {len(sound) // 2, len(sound) - 1}:
+            path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+            assert loaded(folder) is None, path.name
+        path.write_bytes(sound)
+    assert loaded(folder) is not None
+
+
+def test_any_torn_or_missing_file_is_seen(folder: Path) -> None:
+    for path in files(folder):
+        sound = path.read_bytes()
+        path.write_bytes(sound[:-1])
+        assert loaded(folder) is None, path.name
+        path.unlink()
+        assert loaded(folder) is None, path.name
+        path.write_bytes(sound)
+    assert loaded(folder) is not None
+
+
+def test_a_snapshot_of_another_log_or_beyond_the_log_is_not_loaded(folder: Path) -> None:
+    assert loaded(folder, "another log") is None
+    state = ProfileState(facets(), timezone="Europe/Berlin")
+    assert Snapshots(folder, "log").load(state, len(ITEMS) + len(ROWS) - 1) is None
+    assert Snapshots(folder, "log").load(state, len(ITEMS) + len(ROWS)) is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"half_life": "90d"},
+        {"bound": 8},
+        {"where": {"value": ">2"}},
+        {"weights": {"purchase": 2.0, "view": 0.2}},
+        {"key": "item.type"},
+    ],
+)
+def test_a_snapshot_of_other_facets_is_not_loaded(folder: Path, other: dict[str, object]) -> None:
+    state = ProfileState(facets(**other), timezone="Europe/Berlin")
+    assert Snapshots(folder, "log").load(state, 10**9) is None
+
+
+def test_a_snapshot_of_another_time_zone_is_not_loaded(folder: Path) -> None:
+    state = ProfileState(facets(), timezone="Asia/Tokyo")
+    assert Snapshots(folder, "log").load(state, 10**9) is None
+
+
+def test_only_the_newest_snapshot_stays_and_a_crash_in_mid_writing_is_cleared(
+    folder: Path,
+) -> None:
+    torn = folder / ".writing-1"
+    torn.mkdir()
+    (torn / "0.npy").write_bytes(b"half")
+    found = loaded(folder)
+    assert found is not None
+    state, population = found
+    state.fold(state.position, EventBatch.of(ROWS[:1]))
+    Snapshots(folder, "log").save(state, population, {})
+    assert [path.name.startswith(f"{state.position:020d}-") for path in folder.iterdir()] == [True]
+
+
+def test_an_erased_user_is_in_no_snapshot(folder: Path) -> None:
+    snapshots = Snapshots(folder, "log")
+    user = ROWS[0]["user_id"]
+    assert snapshots.holds(user)
+    assert snapshots.erase(user) == 1
+    assert not snapshots.holds(user)
+    assert list(folder.iterdir()) == []
