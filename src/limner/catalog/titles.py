@@ -32,11 +32,10 @@ class Words:
 
     `phrases`: a category or department → what it is called. `types`: the same for types, and
     `within`: category → type → what it is called there, for types that say nothing alone
-    ("PREMIUM"). `words`: an abbreviation or a
-    cut-off word, in lower case → the word; an empty one is dropped. `noise`: fragments to drop.
-    `bare`: readable types that need their category beside them. `acronyms`: words that stay in
-    capitals. `loose`: categories sold loose, where a size above ten pounds or pieces is
-    the case that the shop gets, not what a shopper takes home.
+    ("PREMIUM"). `words`: an abbreviation or a cut-off word, in lower case → the word; an empty
+    one is dropped. `noise`: fragments to drop. `bare`: readable types that need their category
+    beside them. `acronyms`: words that stay in capitals. `loose`: categories sold loose, where a
+    size above ten pounds or pieces is the case that the shop gets, not what a shopper takes home.
     """
 
     phrases: Mapping[str, str]
