@@ -9,7 +9,7 @@ The Complete Journey, published by dunnhumby and 84.51°, comes with the package
 - `retail_disc` is the loyalty discount, `coupon_disc` what coupons took off, and
   `coupon_match_disc` what the store added to them. All are positive here.
 - `quantity` counts packages, but for fuel it is thousandths of a gallon, and 8,869 lines
-  (a coupon alone, mostly) count none.
+  count none; a third of those carry a coupon alone.
 - Purchase times are UTC, while the stores' clocks show America/New_York: the year ends at 04:01
   UTC on 1 January 2018. Redemptions and campaigns have only a date. A redemption is put at the
   end of its day in the stores' time zone, so that it is never known before it happened; a
