@@ -32,10 +32,10 @@ _PLAIN_BELOW = 256  # rows; compressing smaller buffers costs time and saves not
 def encode(batches: Sequence[EventBatch]) -> bytes:
     """Batches as one blob; columns without a value are left out."""
     sink = io.BytesIO()
-    for batch in _joined(batches):
-        table = compact(batch.table)
+    for batch in batches if len(batches) == 1 else _joined(batches):
+        table = batch.table
         full = [name for name in table.column_names if table.column(name).null_count < len(table)]
-        table = table.select(full or ["event_type"])
+        table = compact(table.select(full or ["event_type"]))
         options = ipc.IpcWriteOptions(compression="lz4" if len(table) >= _PLAIN_BELOW else None)
         with ipc.new_stream(sink, table.schema, options=options) as writer:
             writer.write_table(table)

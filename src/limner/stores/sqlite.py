@@ -397,7 +397,8 @@ class SqliteLog:
                 rows = batch.take(kept)
                 self._seen.add(rows.array("digest"), rows.array("check"))
                 for start in range(0, len(rows), SEGMENT_ROWS):
-                    part = rows.slice(start, min(start + SEGMENT_ROWS, len(rows)))
+                    stop = min(start + SEGMENT_ROWS, len(rows))
+                    part = rows if stop - start == len(rows) else rows.slice(start, stop)
                     _insert(connection, first + start, [part])
                     self._unsealed += 1
             return Appended(first, kept, conflict)
