@@ -101,8 +101,8 @@ def load(
 ) -> Config:
     """The configuration of `path`, or `LIMNER_CONFIG`, or ./limner.toml if there is one.
 
-    `over` (store, domain, …) is laid over everything. Relative paths in a file are relative to
-    the file. Raises ConfigError for a file that is missing or cannot be read, an unknown key or
+    `over` (store, domain, …) is laid over everything. Relative paths in a file, and the store it
+    does not name, are relative to the file. Raises ConfigError for a file that is missing or cannot be read, an unknown key or
     variable, or a value of the wrong type.
     """
     env = os.environ if environment is None else environment
@@ -111,7 +111,7 @@ def load(
     file = asked or Path(FILE)
     given: dict[str, Any] = {}
     if file.is_file():
-        given = _read_toml(file)
+        given = {"store": Config().store, **_read_toml(file)}
         for key in ("store", "key_file"):
             if key in given and isinstance(given[key], str):
                 given[key] = _beside(file, given[key])

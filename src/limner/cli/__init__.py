@@ -1,0 +1,77 @@
+"""The command line: thin commands over `app`, in text for people and JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from limner import __version__
+from limner.cli.ask import portrait, recommend, why
+from limner.cli.intake import erase, import_, quarantine
+from limner.cli.learn import evaluate, train
+from limner.cli.session import common
+from limner.cli.set_up import demo, init, serve, status
+from limner.errors import LimnerError
+
+EPILOG = """\b
+To begin:
+  limner demo                              see it work on real purchases
+  limner init shop && cd shop              make a store of your own
+  limner import events.csv --items items.csv
+  limner train
+  limner portrait USER && limner recommend USER --explain"""
+
+
+@click.group(epilog=EPILOG, invoke_without_command=True)
+@common
+@click.version_option(__version__, message="limner %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Living portraits of users, and the recommendations and reasons that follow from them."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (
+    init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
+    quarantine,
+):  # fmt: skip
+    cli.add_command(_command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    try:
+        code = cli.main(list(arguments), prog_name="limner", standalone_mode=False)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        mend = f"{context.command_path if context else 'limner'} --help"
+        _tell(LimnerError(error.format_message(), mend=mend), arguments)
+        return error.exit_code
+    except LimnerError as error:
+        _tell(error, arguments)
+        return error.exit_code
+    except OSError as error:
+        _tell(LimnerError(error.strerror or str(error), where=str(error.filename or "")), arguments)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: LimnerError, arguments: Sequence[str]) -> None:
+    if "--json" in arguments:
+        from limner.serve.wire import encode
+
+        what = {"what": error.what, "where": error.where, "mend": error.mend}
+        click.echo(encode({"error": what}))
+    else:
+        click.echo(f"error: {error}", err=True)
+
+
+def main() -> None:
+    """The entry point of the `limner` command."""
+    sys.exit(run(sys.argv[1:]))

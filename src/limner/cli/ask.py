@@ -1,0 +1,101 @@
+"""Questions about a user: the portrait, the list, and why."""
+
+from __future__ import annotations
+
+import click
+
+from limner.cli.session import Session, common, moment_of, url_option, with_session
+from limner.errors import UsageError
+
+repeats_option = click.option(
+    "--repeats/--no-repeats",
+    default=None,
+    help="Whether items that the user already had may come again.",
+)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  limner portrait 1643\n  limner portrait 1643 --at 2017-06-01\n"
+    "  limner portrait 1643 --evidence interests.category"
+)
+@click.argument("user")
+@click.option("--at", metavar="TIME", help="As of this event time: no later event counts.")
+@click.option("--evidence", metavar="SLOT", help="The newest events behind a slot, section.name.")
+@click.option("--limit", type=click.IntRange(1), default=20, help="How many events, at most.")
+@url_option
+@common
+@with_session
+def portrait(
+    session: Session, user: str, at: str | None, evidence: str | None, limit: int, url: str
+) -> None:
+    """Show what is known of USER: four sections, each line with what it rests on."""
+    from limner.cli import show
+    from limner.cli.remote import user_path
+    from limner.profile.portrait import Portrait
+    from limner.serve.answers import Evidence
+
+    if evidence and at:
+        raise UsageError("--evidence shows the present", mend="leave out --at")
+    if evidence:
+        if url:
+            path = user_path(user, "portrait", "evidence")
+            found = session.remote(url).ask("GET", path, Evidence, slot=evidence, limit=limit)
+        else:
+            with session.open(write=False) as app:
+                found = Evidence(user, evidence, app.evidence(user, evidence, limit=limit))
+        return session.emit(found) if session.json else show.evidence(session.console(), found)
+    if url:
+        seen = session.remote(url).ask("GET", user_path(user, "portrait"), Portrait, at=at)
+    else:
+        with session.open(write=False) as app:
+            seen = app.portrait(user, at=moment_of(session, at))
+    return session.emit(seen) if session.json else show.portrait(session.console(), seen)
+
+
+@click.command(epilog="\b\nExample:\n  limner recommend 1643 -n 5 --no-repeats --explain")
+@click.argument("user")
+@click.option("-n", "n", type=click.IntRange(1, 1000), help="How many items.")
+@repeats_option
+@click.option("--explain", is_flag=True, help="Say for each item what put it there.")
+@url_option
+@common
+@with_session
+def recommend(
+    session: Session, user: str, n: int | None, repeats: bool | None, explain: bool, url: str
+) -> None:
+    """List the best items for USER, each with the parts that its score is the sum of."""
+    from limner.cli import show
+    from limner.cli.remote import user_path
+    from limner.recommend.rank import Recommendations
+
+    if url:
+        path = user_path(user, "recommendations")
+        listed = session.remote(url).ask(
+            "GET", path, Recommendations, n=n, explain=explain, repeats=repeats
+        )
+    else:
+        with session.open(write=False) as app:
+            listed = app.recommend(user, n, explain=explain, repeats=repeats)
+    return session.emit(listed) if session.json else show.recommendations(session.console(), listed)
+
+
+@click.command(epilog="\b\nExample:\n  limner why 1643 1082185")
+@click.argument("user")
+@click.argument("item")
+@repeats_option
+@url_option
+@common
+@with_session
+def why(session: Session, user: str, item: str, repeats: bool | None, url: str) -> None:
+    """Say why ITEM stands where it stands for USER, or what keeps it out of the list."""
+    from limner.cli import show
+    from limner.cli.remote import user_path
+    from limner.explain.reasons import Why
+
+    if url:
+        path = user_path(user, "why", item)
+        found = session.remote(url).ask("GET", path, Why, repeats=repeats)
+    else:
+        with session.open(write=False) as app:
+            found = app.why(user, item, repeats=repeats)
+    return session.emit(found) if session.json else show.why(session.console(), found)

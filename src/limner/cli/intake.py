@@ -1,0 +1,352 @@
+"""What goes in and what goes out: import, quarantine, erase."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from limner.cli.session import Session, common, pairs, url_option, with_session
+from limner.errors import UsageError
+
+if TYPE_CHECKING:
+    from limner.app import Limner
+    from limner.config import Config
+    from limner.events.raw import Refused
+    from limner.model.protocol import Progress
+    from limner.sources.columns import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A refused row, as an example of a rule."""
+
+    line: int
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What one rule refused: how many rows, why, how to mend them, and the first of them."""
+
+    rule: str
+    rows: int
+    reason: str
+    mend: str
+    examples: list[Example]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of one file."""
+
+    file: str
+    kind: Kind
+    import_id: int | None
+    rows: int
+    added: int
+    repeated: int
+    refused: list[Complaint]
+    flagged: dict[str, int]
+    seconds: float
+    rate: float = field(default=0.0)
+
+
+@click.command(
+    "import",
+    epilog="\b\nExamples:\n  limner import events.csv --items items.csv --users users.csv\n"
+    "  limner import sales.csv --map user_id=buyer --map timestamp=day --set event_type=purchase\n"
+    "  limner import --undo 3",
+)
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.option("--items", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="A file of items and their attributes.")  # fmt: skip
+@click.option("--users", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="A file of users and their declared attributes.")  # fmt: skip
+@click.option("--map", "maps", multiple=True, metavar="FIELD=COLUMN",
+              help="Which column a field is, where its name does not tell.")  # fmt: skip
+@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE",
+              help="A value that all rows have in common.")  # fmt: skip
+@click.option("--source", default="file", metavar="NAME",
+              help="Where the rows come from; with an event's id it makes it unique.")  # fmt: skip
+@click.option("--time-format", metavar="FORMAT", help="How times are written: '%d/%m/%Y %H:%M'.")
+@click.option("--undo", type=int, metavar="ID", help="Take an import back, as if it never was.")
+@click.option("--list", "list_", is_flag=True, help="List the imports so far.")
+@url_option
+@common
+@with_session
+def import_(
+    session: Session,
+    files: tuple[Path, ...],
+    items: tuple[Path, ...],
+    users: tuple[Path, ...],
+    maps: tuple[str, ...],
+    sets: tuple[str, ...],
+    source: str,
+    time_format: str | None,
+    undo: int | None,
+    list_: bool,
+    url: str,
+) -> int | None:
+    """Import events from FILEs; CSV, TSV, Parquet, JSON Lines or JSON.
+
+    Columns are found by their names. Rows that cannot be used are set aside with the reason (see
+    limner quarantine) and do not stop the rest. A row imported before changes nothing, so an
+    import that was interrupted is simply started again.
+
+    --map and --set are for the event FILEs; items or users that need them are imported by a
+    command of their own.
+    """
+    from limner.cli import show
+
+    work: list[tuple[Kind, Path]] = [
+        *(("items", path) for path in items),
+        *(("users", path) for path in users),
+        *(("events", path) for path in files),
+    ]
+    if list_ or undo is not None:
+        if work or url:
+            raise UsageError("--list and --undo are about the store", mend="give them alone")
+        if undo is not None:
+            _undo(session, undo)
+        else:
+            _list(session)
+        return 0
+    if not work:
+        raise UsageError("no file is given", mend="limner import events.csv --items items.csv")
+    settings = session.settings()
+    if time_format:
+        if url:
+            raise UsageError("--time-format is not for --url",
+                             mend="set it under [clean] where the server runs")  # fmt: skip
+        settings = replace(settings, clean=replace(settings.clean, time_format=time_format))
+    columns, constants = pairs(maps, "--map"), pairs(sets, "--set")
+    wanted: Kind = "events" if files else work[0][0]
+    mapped = {
+        kind: (columns, constants) if kind == wanted else ({}, {})
+        for kind in ("events", "items", "users")
+    }
+    found = (
+        _send(session, url, work, mapped, source)
+        if url
+        else _take(session, settings, work, mapped, source)
+    )
+    if session.json:
+        session.emit({"imports": found})
+    else:
+        show.imports(session.console(), found)
+    rows, kept = sum(one.rows for one in found), sum(one.added + one.repeated for one in found)
+    return 1 if rows and not kept else 0
+
+
+Work = list[tuple["Kind", Path]]
+Mapped = dict[Any, tuple[dict[str, str], dict[str, str]]]
+
+
+def _take(
+    session: Session, settings: Config, work: Work, mapped: Mapped, source: str
+) -> list[Summary]:
+    """Import into the store."""
+    out = []
+    _check_files(work)
+    with session.progress() as progress, session.open(
+        write=True, settings=settings, progress=progress
+    ) as app:  # fmt: skip
+        for kind, path in work:
+            columns, constants = mapped[kind]
+            done = app.import_file(
+                path, kind=kind, columns=columns, constants=constants, source=source,
+                progress=_named(progress, path),
+            )  # fmt: skip
+            refused = app.disclosed(done.refused)
+            entry = done.entry
+            out.append(
+                Summary(
+                    str(path),
+                    kind,
+                    entry.import_id,
+                    entry.rows,
+                    entry.added,
+                    entry.repeated,
+                    complaints(refused, done.found),
+                    flags(done.found),
+                    done.seconds,
+                    done.rate,
+                )
+            )
+    return out
+
+
+def _send(session: Session, url: str, work: Work, mapped: Mapped, source: str) -> list[Summary]:
+    """Send to a running server."""
+    remote = session.remote(url)
+    out = []
+    _check_files(work)
+    with session.progress() as progress:
+        for kind, path in work:
+            columns, constants = mapped[kind]
+            started = time.perf_counter()
+            done, refused = remote.import_file(
+                path, kind=kind, columns=columns, constants=constants, source=source,
+                progress=_named(progress, path),
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            rows = done.added + done.repeated + len(refused)
+            found = Counter(row.rule for row in refused)
+            out.append(
+                Summary(
+                    str(path),
+                    kind,
+                    None,
+                    rows,
+                    done.added,
+                    done.repeated,
+                    complaints(refused, found),
+                    {},
+                    seconds,
+                    rows / seconds,
+                )
+            )
+    return out
+
+
+def _check_files(work: Work) -> None:
+    """Raise InputError for the first file that is not there, before anything is imported."""
+    from limner.errors import InputError
+
+    for _, path in work:
+        if not path.is_file():
+            raise InputError("there is no such file", where=str(path), mend="check the path")
+
+
+def _named(progress: Progress, path: Path) -> Progress:
+    return lambda stage, done, total: progress(f"{path.name}: {stage}", done, total)
+
+
+def complaints(refused: list[Refused], found: Any) -> list[Complaint]:
+    """Refused rows by their rule, the most frequent first, with at most three examples each."""
+    from limner.events.clean import RULES
+
+    by_rule: dict[str, list[Refused]] = {}
+    for row in refused:
+        by_rule.setdefault(row.rule, []).append(row)
+    out = []
+    for rule, rows in by_rule.items():
+        reason, _, mend = rows[0].reason.partition("; to mend it: ")
+        known = RULES.get(rule)
+        examples = [Example(row.line, shown(row.row)) for row in rows[:3]]
+        out.append(
+            Complaint(
+                rule,
+                max(int(found.get(rule, 0)), len(rows)),
+                reason,
+                mend or (known.mend if known else ""),
+                examples,
+            )
+        )
+    return sorted(out, key=lambda complaint: -complaint.rows)
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a refused row that say something."""
+    inner = {"line", "source", "received_at", "import_id", "flags"}
+    return {name: value for name, value in row.items() if value is not None and name not in inner}
+
+
+def flags(found: Any) -> dict[str, int]:
+    """What cleaning noticed and kept, by rule."""
+    from limner.events.clean import RULES
+
+    return {
+        rule: int(n) for rule, n in found.items() if rule in RULES and not RULES[rule].reason and n
+    }
+
+
+def _undo(session: Session, import_id: int) -> None:
+    with session.progress() as progress, session.open(write=True, progress=progress) as app:
+        gone = app.undo_import(import_id, progress=progress)
+    if session.json:
+        session.emit({"import_id": import_id, "removed": gone})
+    else:
+        session.console().print(f"import {import_id} is undone: {gone:,} rows are gone")
+
+
+def _list(session: Session) -> None:
+    from limner.cli import show
+
+    with session.open(write=False) as app:
+        entries = app.store.imports.entries()
+    if session.json:
+        session.emit({"imports": entries})
+    else:
+        show.ledger(session.console(), entries)
+
+
+@click.command(epilog="\b\nExample:\n  limner quarantine --import 3")
+@click.option("--import", "import_id", type=int, metavar="ID", help="Of this import only.")
+@click.option("--limit", type=click.IntRange(1), default=20, help="How many rows, at most.")
+@common
+@with_session
+def quarantine(session: Session, import_id: int | None, limit: int) -> None:
+    """List the rows that were refused, the newest first, with why and how to mend them."""
+    from limner.cli import show
+
+    with session.open(write=False) as app:
+        counts = app.store.quarantine.counts()
+        rows = app.disclosed(app.store.quarantine.rows(limit=limit, import_id=import_id))
+    if session.json:
+        session.emit({"counts": counts, "rows": rows})
+    else:
+        show.quarantine(session.console(), counts, rows)
+
+
+@click.command(epilog="\b\nExample:\n  limner erase 1643 --yes")
+@click.argument("user")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@url_option
+@common
+@with_session
+def erase(session: Session, user: str, yes: bool, url: str) -> int | None:
+    """Erase USER for good from everything that keeps data, and show the receipt."""
+    from limner.app import Erased
+    from limner.cli import show
+    from limner.cli.remote import user_path
+
+    if url:
+        if not _sure(session, user, yes):
+            return 1
+        done = session.remote(url).ask("POST", user_path(user, "erase"), Erased)
+    else:
+        with session.open(write=True) as app:
+            _known(app, user)
+            if not _sure(session, user, yes):
+                return 1
+            done = app.erase(user)
+    if session.json:
+        session.emit(done)
+    else:
+        show.receipt(session.console(), user, done)
+    return 0 if all(done.clean.values()) else 1
+
+
+def _known(app: Limner, user: str) -> None:
+    """Raise NotFound before anything is asked, if nothing is kept of this user."""
+    pseudonym = app.keys.pseudonym(user)
+    if not any(part.holds(pseudonym) for part in app.erasables()):
+        app.known_row(user)
+
+
+def _sure(session: Session, user: str, yes: bool) -> bool:
+    if yes:
+        return True
+    stdin = click.get_text_stream("stdin")
+    if session.json or not stdin.isatty():
+        raise UsageError("there is nobody to ask whether it is meant", mend="add --yes")
+    if click.confirm(f"Erase user {user!r} for good?"):
+        return True
+    click.echo("nothing was erased")
+    return False

@@ -1,0 +1,47 @@
+"""Models: training them, and measuring how good the lists are."""
+
+from __future__ import annotations
+
+import click
+
+from limner.cli.session import Session, common, moment_of, url_option, with_session
+
+
+@click.command(epilog="\b\nExample:\n  limner train")
+@url_option
+@common
+@with_session
+def train(session: Session, url: str) -> None:
+    """Train the models on all events so far, and put them to use."""
+    from limner.cli import show
+
+    with session.progress() as progress:
+        if url:
+            training = session.remote(url).train(progress)
+            assert training.trained is not None
+            trained = training.trained
+        else:
+            with session.open(write=True, progress=progress) as app:
+                trained = app.train(progress=progress)
+    if session.json:
+        session.emit(trained)
+    else:
+        show.trained(session.console(), trained)
+
+
+@click.command(epilog="\b\nExample:\n  limner evaluate --cutoff 2017-12-01")
+@click.option("--cutoff", metavar="DATE", help="Train before it, ask after it.")
+@click.option("--validation-cutoff", metavar="DATE", help="Where the blend's weights are learned.")
+@common
+@with_session
+def evaluate(session: Session, cutoff: str | None, validation_cutoff: str | None) -> None:
+    """Measure the lists on what users did after a cutoff, beside simple baselines."""
+    from limner.cli import show
+
+    test, validation = moment_of(session, cutoff), moment_of(session, validation_cutoff)
+    with session.progress() as progress, session.open(write=False, progress=progress) as app:
+        report = app.evaluate(cutoff=test, validation_cutoff=validation, progress=progress)
+    if session.json:
+        session.emit(report.to_json())
+    else:
+        show.report(session.console(), report)

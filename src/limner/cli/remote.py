@@ -1,0 +1,195 @@
+"""A running server as the commands see it, through the standard library's HTTP client."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+import msgspec
+
+from limner.errors import InputError, LimnerError, ModelError, UsageError
+from limner.events.batch import PROPERTY
+from limner.events.raw import RawBatch, Refused
+from limner.model.protocol import Progress
+from limner.serve.answers import Accepted, RefusedEvent
+from limner.serve.background import Training
+from limner.serve.door import is_local
+from limner.serve.problems import to_error
+from limner.serve.wire import encode
+from limner.sources.columns import Kind
+from limner.sources.files import read_file
+
+T = TypeVar("T")
+
+BATCH = 5_000
+"""Events in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server at `url`, whose API key is `key` if it asks for one."""
+
+    url: str
+    key: str = ""
+
+    def ask(self, method: str, path: str, kind: type[T], *, body: Any = None, **query: Any) -> T:
+        """Send a request; return the answer as `kind`.
+
+        Raises the error that the server's problem document tells of, or UsageError if no server
+        answers.
+        """
+        asked = {name: _spelled(value) for name, value in query.items() if value is not None}
+        address = self.url + path + (f"?{urlencode(asked)}" if asked else "")
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        try:
+            request = Request(
+                address, None if body is None else encode(body), headers, method=method
+            )
+            local = is_local(urlsplit(self.url).hostname or "")
+            opener = build_opener(ProxyHandler({})) if local else build_opener()
+            with opener.open(request, timeout=300) as answer:
+                return msgspec.json.decode(answer.read(), type=kind)
+        except HTTPError as error:
+            with error:
+                raise _told(error) from None
+        except (URLError, OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise UsageError(
+                f"no Limner server answers: {reason}",
+                where=self.url,
+                mend="start one with limner serve, and give the URL that it prints",
+            ) from None
+
+    def import_file(
+        self,
+        path: Path,
+        *,
+        kind: Kind,
+        columns: Mapping[str, str],
+        constants: Mapping[str, str],
+        source: str,
+        progress: Progress,
+    ) -> tuple[Accepted, list[Refused]]:
+        """Send a file's rows in batches; (what became of them, the rows that were refused)."""
+        refused: list[Refused] = []
+        added = repeated = as_of = sent = 0
+        batches = read_file(
+            path, kind=kind, refuse=refused.append, columns=columns, constants=constants,
+            source=source,
+        )  # fmt: skip
+        for lines, events in _requests(batches, source):
+            try:
+                answer = self.ask("POST", "/v1/events", Accepted, body=events)
+            except AllRefused as error:
+                answer = Accepted(0, 0, error.refused, as_of)
+            refused += [
+                Refused(str(path), lines[row.line - 1], row.rule, row.reason, events[row.line - 1])
+                for row in answer.refused
+            ]
+            added, repeated = added + answer.added, repeated + answer.repeated
+            as_of, sent = answer.as_of, sent + len(events)
+            progress(kind, sent, 0)
+        return Accepted(added, repeated, [], as_of), refused
+
+    def train(self, progress: Progress) -> Training:
+        """Have the server train, and wait for it. Raises ModelError if it fails."""
+        training = self.ask("POST", "/v1/train", Training)
+        while training.state == "running":
+            progress(training.stage, training.done, training.total)
+            time.sleep(0.5)
+            training = self.ask("GET", "/v1/train", Training)
+        if training.error is not None:
+            failed = training.error
+            raise ModelError(failed.what, where=failed.where or self.url, mend=failed.mend)
+        return training
+
+
+class AllRefused(InputError):
+    """Every event of a request was refused."""
+
+    refused: list[RefusedEvent]
+
+
+def user_path(user: str, *rest: str) -> str:
+    """The path of something of a user.
+
+    >>> user_path("a/b", "why", "x")
+    '/v1/users/a%2Fb/why/x'
+    """
+    return "/".join(["/v1/users", *(quote(part, safe="") for part in (user, *rest))])
+
+
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _told(error: HTTPError) -> LimnerError:
+    """The error in a problem document; whatever else came, as well as can be told."""
+    text = error.read()
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict) or "title" not in body:
+        return LimnerError(
+            f"the answer is {error.code} {error.reason}, and no Limner's",
+            where=error.url or "",
+            mend="give the URL that limner serve prints",
+        )
+    if body.get("type") == "urn:limner:error:all-refused":
+        found = AllRefused(str(body.get("detail")), mend=str(body.get("mend", "")))
+        found.refused = msgspec.convert(body.get("refused", []), list[RefusedEvent])
+        return found
+    return to_error(body)
+
+
+def _requests(
+    batches: Iterator[RawBatch], source: str
+) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
+    """(lines, events) of each request.
+
+    A row without an id gets one from its content and the number of its occurrence in the file,
+    so that it counts once however often the file is sent, and however it is cut.
+    """
+    seen: Counter[bytes] = Counter()
+    for batch in batches:
+        for start in range(0, len(batch), BATCH):
+            rows = batch.table.slice(start, BATCH).to_pylist()
+            lines = [int(row["line"]) for row in rows]
+            yield lines, [_event(row, source, seen) for row in rows]
+
+
+def _event(row: dict[str, Any], source: str, seen: Counter[bytes]) -> dict[str, Any]:
+    content = row.pop("content")
+    row.pop("line")
+    event = {
+        name: _plain(value)
+        for name, value in row.items()
+        if value is not None and not name.startswith(PROPERTY)
+    }
+    event["properties"] = {
+        name.removeprefix(PROPERTY): _plain(value)
+        for name, value in row.items()
+        if value is not None and name.startswith(PROPERTY)
+    }
+    if "event_id" not in event:
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        event["event_id"] = f"{digest.hex()}-{seen[digest]}"
+        seen[digest] += 1
+    event["source"] = source
+    return event
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list) else str(value)

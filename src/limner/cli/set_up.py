@@ -1,0 +1,100 @@
+"""A store of one's own, what is in it, a server over it, and the demonstration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from limner.cli.session import Session, common, with_session
+from limner.errors import MissingExtra, UsageError
+
+
+@click.command(epilog="\b\nExample:\n  limner init shop --domain ecommerce")
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--domain", default="ecommerce", help="The field whose portraits to begin with.")
+@common
+@with_session
+def init(session: Session, directory: Path, domain: str) -> None:
+    """Make a store with its key and a limner.toml that says what can be set, in DIR."""
+    from limner import config
+    from limner.cli.starter import starter
+
+    file = directory / config.FILE
+    if file.exists():
+        raise UsageError("is there already, and is left as it is", where=str(file),
+                         mend="edit it, or name another folder")  # fmt: skip
+    if domain not in config.domains():
+        raise UsageError(
+            f"domain {domain!r} does not exist", mend=f"use one of {', '.join(config.domains())}"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    file.write_text(starter(domain), encoding="utf-8")
+    settings = config.load(file, store=session.store)
+    with session.open(write=True, settings=settings):
+        pass
+    made = {"config": str(file), "store": settings.store, "key_file": str(settings.key_path())}
+    if session.json:
+        session.emit(made)
+        return
+    say = session.console().print
+    say(f"made {made['config']}: every setting, with its default and meaning", soft_wrap=True)
+    say(f"made the store {made['store']}", soft_wrap=True)
+    say(f"made its key {made['key_file']}: keep a copy elsewhere, nothing opens the store without",
+        soft_wrap=True)  # fmt: skip
+    into = "" if directory == Path() else f"cd {directory} && "
+    say(f"\nnext: {into}limner import events.csv --items items.csv", soft_wrap=True)
+
+
+@click.command(epilog="\b\nExample:\n  limner status")
+@common
+@with_session
+def status(session: Session) -> None:
+    """Say what is in the store: users, items, events, the model, what was refused."""
+    from limner.cli import show
+
+    with session.open(write=False) as app:
+        found = {**app.status(), "imports": app.store.imports.entries()}
+        now = app.now()
+    if session.json:
+        session.emit(found)
+    else:
+        show.status(session.console(), found, now)
+
+
+@click.command(epilog="\b\nExample:\n  limner serve --port 8088")
+@click.option("--host", help="The address to listen at, over `serve.host`.")
+@click.option("--port", type=click.IntRange(0, 65535),
+              help="The port, over `serve.port`; 0 for any that is free.")  # fmt: skip
+@common
+@with_session
+def serve(session: Session, host: str | None, port: int | None) -> None:
+    """Serve the HTTP API until interrupted; the store's one writer meanwhile."""
+    from limner.serve.server import serve as run
+
+    settings = session.settings()
+    listen = settings.serve
+    listen = replace(listen, host=host or listen.host, port=listen.port if port is None else port)
+
+    def say(url: str) -> None:
+        if session.json:
+            session.emit({"url": url, "store": settings.store})
+        else:
+            click.echo(f"Limner listens at {url} (Ctrl-C ends it); see {url}/openapi.json")
+
+    run(replace(settings, serve=listen), say=say)
+
+
+@click.command(epilog="\b\nExample:\n  limner demo")
+@click.option("--dir", "directory", default="limner-demo", metavar="DIR",
+              type=click.Path(path_type=Path), help="Where its store goes.")  # fmt: skip
+@common
+@with_session
+def demo(session: Session, directory: Path) -> None:
+    """Show all of it on 1.5 million real grocery purchases, in a few minutes."""
+    try:
+        from limner import demo as demonstration  # type: ignore[attr-defined,unused-ignore]
+    except ModuleNotFoundError as error:
+        raise MissingExtra("the demonstration", "demo") from error
+    demonstration.run(directory, session.json)

@@ -1,0 +1,403 @@
+"""What people see: portraits, lists, reasons and reports, drawn in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.progress import Task as Bar
+from rich.table import Table
+from rich.text import Text
+
+from limner.app import Erased, Trained
+from limner.cli.intake import Summary
+from limner.evaluate.next_basket import Report
+from limner.events.batch import SECOND, Event
+from limner.events.raw import Import, Refused
+from limner.explain.reasons import Why
+from limner.metrics.intervals import Interval
+from limner.model.protocol import Progress
+from limner.profile.facet import Slot
+from limner.profile.portrait import Portrait
+from limner.profile.words import ago
+from limner.recommend.rank import Recommendations
+from limner.serve.answers import Evidence
+
+TITLES = {
+    "basic": "Basic: what is declared",
+    "behaviour": "Behaviour: what they do",
+    "interests": "Interests: what they like",
+    "value": "Value: what they spend",
+}
+
+
+def date(micros: int | None) -> str:
+    """A time in UTC, to the minute.
+
+    >>> date(1512117000000000), date(None)
+    ('2017-12-01 08:30', '')
+    """
+    return (
+        "" if micros is None else f"{datetime.fromtimestamp(micros / SECOND, UTC):%Y-%m-%d %H:%M}"
+    )
+
+
+def gauge(share: float, width: int = 8) -> str:
+    """A share of 1 as a small bar and a percentage.
+
+    >>> gauge(0.5), gauge(0.99)
+    ('████░░░░ 50 %', '████████ 99 %')
+    """
+    full = round(share * width)
+    return f"{'█' * full}{'░' * (width - full)} {share * 100:.0f} %"
+
+
+def summing(parts: Mapping[str, float], whole: float, digits: int = 3) -> tuple[list[str], str]:
+    """Parts and their sum, rounded so that what is printed sums too.
+
+    Each part is off by less than one in its last digit: what rounding down leaves over goes to
+    the parts with the largest remainders.
+
+    >>> summing({"a": 0.3333, "b": 0.3333, "c": 0.3334}, 1.0)
+    (['0.333', '0.333', '0.334'], '1.000')
+    """
+    unit = 10**digits
+    floors = {name: int(value * unit // 1) for name, value in parts.items()}
+    over = round(whole * unit) - sum(floors.values())
+    by_rest = sorted(parts, key=lambda name: floors[name] - parts[name] * unit)
+    for name in by_rest[: max(over, 0)]:
+        floors[name] += 1
+    return [
+        f"{n / unit:.{digits}f}" for n in floors.values()
+    ], f"{round(whole * unit) / unit:.{digits}f}"
+
+
+# -- portraits -------------------------------------------------------------------------------
+
+
+def portrait(console: Console, seen: Portrait) -> None:
+    """A portrait in its four sections."""
+    head = Text.assemble((f"User {seen.user_id}", "bold"), f"  as of {date(seen.at)} UTC")
+    console.print(head)
+    for section, slots in seen.sections().items():
+        console.print(_section(section, slots, seen.at))
+    any_slot = next((f"{s}.{n}" for s, slots in seen.sections().items() for n in slots), None)
+    if any_slot:
+        console.print(
+            "The bar says how sure Limner is. To see the events behind a line, for instance:\n"
+            f"  limner portrait {_quoted(seen.user_id)} --evidence {any_slot}",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
+def _section(section: str, slots: Mapping[str, Slot], now: int) -> Panel:
+    table = Table(box=None, expand=True, show_header=False, padding=(0, 1))
+    table.add_column(ratio=3, style="bold")
+    table.add_column(ratio=9)
+    table.add_column(width=14, no_wrap=True, style="cyan")
+    table.add_column(ratio=5, style="dim")
+    for name, slot in slots.items():
+        age = "" if slot.changed_at is None else f", newest {ago(max(now - slot.changed_at, 0))}"
+        events = f"{slot.events:,} event{'s' if slot.events != 1 else ''}{age}"
+        table.add_row(
+            Text(slot.label or name.replace("_", " ")),
+            Text(slot.text + _among_others(slot)),
+            gauge(slot.confidence),
+            Text(f"{events}\n{section}.{name}"),
+        )
+    content = table if slots else Text("nothing is known yet", style="dim")
+    return Panel(content, title=TITLES[section], title_align="left", border_style="blue")
+
+
+def _among_others(slot: Slot) -> str:
+    said = []
+    if slot.tier:
+        said.append(f"{slot.tier} tier")
+    if slot.percentile is not None:
+        said.append(f"above {slot.percentile * 100:.0f} % of users")
+    new = [text for text in said if text not in slot.text]
+    return f" ({', '.join(new)})" if new else ""
+
+
+def evidence(console: Console, found: Evidence) -> None:
+    """The events behind a slot."""
+    table = Table(title=f"{found.slot} of {found.user_id}: its newest events", title_justify="left")
+    for name in ("when (UTC)", "what", "item", "value", "more"):
+        table.add_column(name, overflow="fold")
+    for event in found.events:
+        table.add_row(*map(Text, _event(event)))
+    console.print(table)
+
+
+def _event(event: Event) -> tuple[str, ...]:
+    value = "" if event.value is None else f"{event.value:g} {event.unit or ''}".strip()
+    quantity = {} if event.quantity is None else {"quantity": f"{event.quantity:g}"}
+    return (
+        date(event.timestamp),
+        event.event_type,
+        event.item_id or "",
+        value,
+        fields({**quantity, **event.properties}),
+    )
+
+
+def fields(row: Mapping[str, Any]) -> str:
+    """A row's fields in one line, cut where it gets long.
+
+    >>> fields({"item_id": "tea", "properties.shop": 7})
+    'item_id=tea, shop=7'
+    """
+    text = ", ".join(
+        f"{name.removeprefix('properties.')}={value}"
+        for name, value in row.items()
+        if value is not None
+    )
+    return text if len(text) <= 160 else text[:159] + "…"
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("-", "").replace("_", "").isalnum() else f"'{text}'"
+
+
+# -- lists and reasons -----------------------------------------------------------------------
+
+
+def recommendations(console: Console, listed: Recommendations) -> None:
+    """A ranked list with the parts of each score."""
+    if listed.note:
+        console.print(listed.note[0].upper() + listed.note[1:] + ".", style="yellow")
+    if not listed.items:
+        return
+    parts = sorted({part for item in listed.items for part in item.parts})
+    table = Table(title=f"For user {listed.user_id}", title_justify="left", title_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("item", ratio=1, min_width=24)
+    table.add_column("score", justify="right", style="bold")
+    for place, part in enumerate(parts):
+        sign = "+" if place else "="
+        table.add_column(f"{sign} {part.replace('_', ' ')}", justify="right", style="cyan")
+    for item in listed.items:
+        shown, score = summing({part: item.parts.get(part, 0.0) for part in parts}, item.score)
+        title = Text(item.title)
+        if item.title != item.item_id:
+            title.append(f"  {item.item_id}", style="dim")
+        for said in (item.reason, *(_step(step) for step in item.steps)):
+            if said:
+                title.append(f"\n  {said}", style="italic dim")
+        table.add_row(str(item.rank), title, score, *shown)
+    console.print(table)
+    if not any(item.reason for item in listed.items):
+        example = f"limner why {_quoted(listed.user_id)} {_quoted(listed.items[0].item_id)}"
+        console.print(f"Reasons: add --explain, or ask {example}", style="dim", soft_wrap=True)
+
+
+def _step(step: Any) -> str:
+    return f"{step.name}: from {step.before} to {step.after}" if step.before != step.after else ""
+
+
+def why(console: Console, found: Why) -> None:
+    """Why an item is where it is."""
+    title = Text.assemble((found.title, "bold"))
+    if found.title != found.item_id:
+        title.append(f"  {found.item_id}", style="dim")
+    console.print(title)
+    console.print(Text(found.text[:1].upper() + found.text[1:] + "."))
+    shown, score = summing(found.parts, found.score)
+    table = Table(title="What its score is the sum of", title_justify="left")
+    table.add_column("part")
+    table.add_column("adds", justify="right")
+    table.add_column("rank by this part alone", justify="right")
+    for (part, _), text in zip(found.parts.items(), shown, strict=True):
+        rank = found.family_ranks.get(part)
+        table.add_row(part.replace("_", " "), text, "" if rank is None else f"{rank:,}")
+    by_score = "" if found.rank_by_score is None else f"{found.rank_by_score:,}"
+    table.add_row("score", score, by_score, style="bold")
+    console.print(table)
+    for reason in found.reasons:
+        basis = f", {len(reason.events)} events" if reason.events else ""
+        console.print(Text(f"• {reason.text}"), Text(f"(worth {reason.effect:.3f}{basis})", "dim"))
+    for step in found.steps:
+        console.print(Text(f"• {_step(step)}"))
+
+
+# -- taking in -------------------------------------------------------------------------------
+
+
+def imports(console: Console, found: Sequence[Summary]) -> None:
+    """What became of the files of an import."""
+    table = Table(title="Imported", title_justify="left")
+    table.add_column("file", overflow="fold")
+    for name in ("import", "rows", "added", "repeated", "refused", "seconds", "rows/s"):
+        table.add_column(name, justify="right")
+    for one in found:
+        refused = sum(complaint.rows for complaint in one.refused)
+        table.add_row(
+            Text(f"{one.file} ({one.kind})"), "" if one.import_id is None else str(one.import_id),
+            f"{one.rows:,}", f"{one.added:,}", f"{one.repeated:,}",
+            Text(f"{refused:,}", "red" if refused else ""), f"{one.seconds:.2f}",
+            f"{one.rate:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+    for one in found:
+        for complaint in one.refused:
+            console.print(
+                Text(f"{one.file}: {complaint.rows:,} refused: {complaint.reason}", "red")
+            )
+            for example in complaint.examples:
+                console.print(Text(f"    line {example.line}: {fields(example.row)}", "dim"))
+            if complaint.mend:
+                console.print(Text(f"    to mend it: {complaint.mend}"))
+        for rule, n in one.flagged.items():
+            console.print(Text(f"{one.file}: {n:,} kept and flagged: {rule.replace('_', ' ')}"))
+
+
+def ledger(console: Console, entries: Sequence[Import]) -> None:
+    """The imports so far."""
+    if not entries:
+        console.print("nothing was imported yet: limner import events.csv --items items.csv")
+        return
+    table = Table()
+    for name in ("import", "from", "begun (UTC)", "rows", "added", "repeated", "refused", ""):
+        table.add_column(name, justify="right" if name in _COUNTS else "left", overflow="fold")
+    for one in entries:
+        end = "undone" if one.undone_at else "" if one.finished_at else "not finished"
+        table.add_row(
+            str(one.import_id), Text(one.where), date(one.started_at), f"{one.rows:,}",
+            f"{one.added:,}", f"{one.repeated:,}", f"{one.refused:,}", end,
+        )  # fmt: skip
+    console.print(table)
+
+
+_COUNTS = ("rows", "added", "repeated", "refused")
+
+
+def quarantine(console: Console, counts: Mapping[str, int], rows: Sequence[Refused]) -> None:
+    """Refused rows with reason and mend."""
+    if not rows:
+        console.print("no row was refused")
+        return
+    for rule, n in sorted(counts.items(), key=lambda pair: -pair[1]):
+        console.print(Text(f"{n:,} × {rule.replace('_', ' ')}", "bold"))
+    for row in rows:
+        reason, _, mend = row.reason.partition("; to mend it: ")
+        console.print(Text(f"{row.where}, line {row.line}: {reason}"))
+        if row.row:
+            console.print(Text(f"    {fields(row.row)}", "dim"))
+        if mend:
+            console.print(Text(f"    to mend it: {mend}"))
+
+
+def receipt(console: Console, user: str, done: Erased) -> None:
+    """What an erasure removed where."""
+    table = Table(title=f"User {user} is erased", title_justify="left")
+    table.add_column("from")
+    table.add_column("records removed", justify="right")
+    table.add_column("clean now")
+    for name, n in done.removed.items():
+        table.add_row(name, f"{n:,}", "yes" if done.clean[name] else Text("NO", "bold red"))
+    console.print(table)
+    if done.retrain:
+        console.print("The model in use had learned from this user: limner train")
+
+
+# -- models and the store --------------------------------------------------------------------
+
+
+def trained(console: Console, done: Trained) -> None:
+    """A model that was trained."""
+    console.print(
+        f"Trained in {done.seconds:.1f} s on {done.events:,} events of {done.users:,} users and "
+        f"{done.items:,} items: version {done.version}"
+    )
+    parts = sorted({part for weights in done.weights.values() for part in weights})
+    table = Table(title="What each part weighs in a score", title_justify="left")
+    table.add_column("")
+    for part in parts:
+        table.add_column(part.replace("_", " "), justify="right")
+    names = {"next": "with repeats", "new": "new items only"}
+    for task, weights in done.weights.items():
+        table.add_row(names.get(task, task), *(f"{weights.get(part, 0.0):.3f}" for part in parts))
+    console.print(table)
+
+
+def report(console: Console, found: Report) -> None:
+    """An evaluation: systems by metric, each with its interval."""
+    console.print(
+        f"Trained on {found.events:,} events before {date(found.cutoff)} UTC; asked for each "
+        f"user's first basket after it, out of {found.items:,} items"
+    )
+    for task, systems in found.systems.items():
+        name = {"next": "Next basket (repeats count)", "new": "New to the user"}.get(task, task)
+        metrics = list(next(iter(systems.values())))
+        table = Table(title=f"{name}, {found.users[task]:,} users", title_justify="left")
+        table.add_column("")
+        for metric in metrics:
+            table.add_column(f"{metric.replace('_', ' ')} at {found.k}", justify="right")
+        for system, by_metric in systems.items():
+            bold = "bold" if system == "blend" else ""
+            cells = [_interval(by_metric[metric]) for metric in metrics]
+            table.add_row(system.replace("_", " "), *cells, style=bold)
+        for baseline, by_metric in found.differences.get(task, {}).items():
+            cells = [_interval(by_metric[metric], signed=True) for metric in metrics]
+            table.add_row(f"blend − {baseline.replace('_', ' ')}", *cells, style="dim")
+        console.print(table)
+    better = "beats every baseline" if found.beats_baselines else "does not beat every baseline"
+    console.print(f"The blend {better}; in brackets the 95 % interval over users (bootstrap).")
+
+
+def _interval(found: Interval, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+
+
+def status(console: Console, found: Mapping[str, Any], now: int) -> None:
+    """What is in the store."""
+    newest = found["newest_event"]
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("store", Text(str(found["store"])))
+    table.add_row("users", f"{found['users']:,}")
+    table.add_row("items", f"{found['items']:,}")
+    table.add_row("log", f"{found['position']:,} rows")
+    if newest:
+        table.add_row("newest event", f"{date(newest)} UTC, {ago(max(now - newest, 0))}")
+    table.add_row("model", Text(found["model"] or "none yet: limner train"))
+    refused = sum(found["refused"].values())
+    table.add_row("refused", f"{refused:,} rows" + (": limner quarantine" if refused else ""))
+    table.add_row("imports", f"{len(found['imports']):,}: limner import --list")
+    console.print(Group(table))
+
+
+# -- progress --------------------------------------------------------------------------------
+
+
+class _Rate(ProgressColumn):
+    """Steps done, of how many, and how many a second."""
+
+    def render(self, task: Bar) -> Text:
+        of = f" of {task.total:,.0f}" if task.total else ""
+        rate = f", {task.speed:,.0f}/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f}{of}{rate}")
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """Progress bars on stderr, one a stage, gone when the work is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage.replace("_", " "), total=total or None)
+            progress.update(tasks[stage], completed=done, total=total or None)
+
+        yield report

@@ -1,0 +1,149 @@
+"""The limner.toml that `limner init` writes: every setting, with its default and meaning."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from limner.config import Config
+from limner.profile.facet import FacetConfig
+
+MEANINGS: Mapping[str, str] = {
+    "domain": "The field that default facets and weights come from.",
+    "store": "Where everything is kept; a relative path begins at this file.",
+    "key_file": "The key file. Empty: beside the store, under its name with .key.",
+    "timezone": "The zone of users whose events name none, for hours and weekdays.",
+    "clock": 'What is now: "wall" for the wall clock, or for data of the past "events" for the '
+    "newest event's time.",
+    "lateness": "How late an event may be and still be merged; later ones rebuild their user.",
+    "weights": "Worth of an event type as a sign of interest, over the domain's.",
+    "clean": "What is refused and what is flagged on the way in.",
+    "clean.aliases": "Your own names of event types, and Limner's for each.",
+    "clean.tz": "The zone of times that name none.",
+    "clean.time_format": "How times are written, in strptime's codes; unset: any ISO form or unit.",
+    "clean.earliest": "A time before this (µs since 1970) is impossible; 1990-01-01.",
+    "clean.ahead": "A time more than this after now (µs) is impossible; a day.",
+    "clean.keep_identical": "Types in which identical lines are separate events.",
+    "clean.outlier_cut": "Flagged as an outlier: so many robust deviations from the median.",
+    "clean.outlier_least": "Nothing is flagged before so many observations.",
+    "privacy": "What is taken from each row before anything keeps it.",
+    "privacy.fields": "Field → what is done to it: drop, hash, round:N, truncate:N, hour or day. A "
+    "field is a column of the event, properties.NAME, user.NAME or item.NAME.",
+    "recommend": "How lists are made.",
+    "recommend.n": "Their length.",
+    "recommend.repeats": "Whether items that a user already had may come again.",
+    "recommend.caps": "At most so many items of a list with the same value of an attribute.",
+    "recommend.within": "Among how many of the best scores the caps choose.",
+    "train": "How models are trained.",
+    "train.holdout": "The share of time at the end that the blend's weights are learned on.",
+    "train.sequence": "Whether the sequence model takes part, where PyTorch is installed.",
+    "train.seed": "Makes runs repeatable.",
+    "serve": "How the HTTP API listens.",
+    "serve.host": "The address; other than this machine's own only with an api_key.",
+    "serve.port": "The port; 0 for any that is free.",
+    "serve.api_key": "What requests must carry; empty: only this machine may ask. Better set as "
+    "LIMNER_API_KEY than written here.",
+    "facet": "A facet of your own, or one of the domain's replaced by its name.",
+    "facet.name": "Unique; slots and evidence refer to it.",
+    "facet.kind": "declared, tally, recency, histogram, variety, visits, affinity, spend, ratio, "
+    "price_level or last.",
+    "facet.section": "basic, behaviour, interests or value.",
+    "facet.label": "What portraits call it.",
+    "facet.where": 'Which events count: a value, a list of values, or ">0" and the like.',
+    "facet.key": "What a keyed facet counts by: event_type, hour, weekday, item.NAME, "
+    "properties.NAME.",
+    "facet.of": "Columns summed above the line of a ratio.",
+    "facet.over": 'Columns summed below it; "1" counts events.',
+    "facet.only": "Which of these events count above the line.",
+    "facet.half_life": "After what time an event counts half.",
+    "facet.short_half_life": "The same for what is of interest lately.",
+    "facet.bound": "How many keys or events are kept a user.",
+    "facet.unit": "What a number is in: money, share, …",
+    "facet.text": "How a number is said; {} stands for it.",
+    "facet.weights": "Worth of event types for this facet, over `weights`.",
+}
+"""Every setting by its dotted name, and every table."""
+
+_EXAMPLES: Mapping[str, Any] = {
+    "weights": {"view": 0.2, "purchase": 1.0},
+    "clean.aliases": {"looked at": "view"},
+    "clean.time_format": "%d/%m/%Y %H:%M",
+    "privacy.fields": {"user.age": "drop", "value": "round:0"},
+    "facet.name": "evenings",
+    "facet.kind": "tally",
+    "facet.section": "behaviour",
+    "facet.label": "what they look at",
+    "facet.key": "item.category",
+    "facet.where": {"event_type": "view"},
+    "facet.only": {"value": ">0"},
+    "facet.weights": {"view": 1.0},
+}
+"""What is shown where a default would say nothing."""
+
+
+def settings() -> Iterator[tuple[str, Any]]:
+    """Every setting by its dotted name, with its default (MISSING where there is none)."""
+    yield from _of(Config, "")
+    yield from _of(FacetConfig, "facet.")
+
+
+def _of(cls: type[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        kind = hints[field.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from _of(kind, f"{prefix}{field.name}.")
+        elif prefix + field.name != "facet":
+            default = field.default
+            if field.default_factory is not MISSING:
+                default = field.default_factory()
+            yield prefix + field.name, default
+
+
+def starter(domain: str) -> str:
+    """The text of a new limner.toml.
+
+    >>> import tomllib
+    >>> tomllib.loads(starter("ecommerce"))
+    {'domain': 'ecommerce'}
+    """
+    lines = ["# Settings of Limner. A line such as `# name = value` shows a default or an example:"]
+    lines += ["# take its # away to change it. In full: docs/configuration.md", ""]
+    table = ""
+    for name, default in settings():
+        head, _, key = name.rpartition(".")
+        if head != table:
+            table = head
+            lines += ["", *_said(MEANINGS[head])]
+            lines += ["# [[facet]]" if head == "facet" else f"# [{head}]", ""]
+        lines += _said(MEANINGS[name])
+        if name == "domain":
+            lines += [f"domain = {_toml(domain)}", ""]
+        else:
+            lines += [f"# {key} = {_toml(_EXAMPLES.get(name, default))}", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _said(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 96)]
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{_key(name)} = {_toml(inner)}" for name, inner in value.items())
+        return f"{{ {pairs} }}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Sequence):
+        return f"[{', '.join(_toml(inner) for inner in value)}]"
+    return repr(value)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").isalnum() else json.dumps(name, ensure_ascii=False)
