@@ -17,7 +17,8 @@ from limner.errors import StoreBusy, StoreCorrupt, StoreError, UsageError
 from limner.events.batch import EventBatch
 from limner.stores import open_store
 from limner.stores.memory import MemoryStore
-from limner.stores.sqlite import SegmentCache, SqliteStore
+from limner.stores.sqlite import SqliteStore
+from limner.stores.sqlite_log import SegmentCache
 from limner.testing.contracts import ANN, BEN, batch, contents, identity, refusal, row
 
 
@@ -206,8 +207,8 @@ def test_a_damaged_segment_is_found(store: SqliteStore, path: Path, damage: str)
 def test_small_commits_are_merged_by_the_way(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limner.stores.sqlite.SMALL_SEGMENTS", 32)
-    monkeypatch.setattr("limner.stores.sqlite.SMALL_ROWS", 64)
+    monkeypatch.setattr("limner.stores.sqlite_log.SMALL_SEGMENTS", 32)
+    monkeypatch.setattr("limner.stores.sqlite_log.SMALL_ROWS", 64)
     for number in range(100):
         store.log.append(batch(row(number)))
     assert segments(path) == [(0, 64), (64, 32), *((first, 1) for first in range(96, 100))]
