@@ -24,7 +24,7 @@ import numpy as np
 from limner import config as configuration
 from limner.config import Config
 from limner.errors import InputError, KeyMissing, ModelError, NotFound
-from limner.evaluate import Report, evaluate_next_basket
+from limner.evaluate.next_basket import Report, evaluate_next_basket
 from limner.events.batch import Event
 from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM, USER, Import, RawBatch, Refused
@@ -32,9 +32,9 @@ from limner.events.scales import Scales
 from limner.explain.reasons import Why, explained, why
 from limner.model import registry
 from limner.model.blend import Blend
-from limner.model.fit import fit_all
 from limner.model.interactions import features, interactions
-from limner.model.protocol import Interactions, ItemFeatures, Progress
+from limner.model.protocol import Interactions, ItemFeatures, Model, Progress
+from limner.model.training import families, fit_all
 from limner.privacy.admit import Occurrences
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
@@ -49,7 +49,7 @@ from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
 from limner.recommend.recommend import recommend
 from limner.recommend.scorer import Scorer, history_of
-from limner.sources import files
+from limner.sources import files, payloads, rows
 from limner.sources.columns import Kind
 from limner.stores import Store, open_store
 
@@ -93,14 +93,14 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model that was trained: its version and what validation said of it."""
+    """A model that was trained: its version, and each part's weight in each task."""
 
     version: str
     seconds: float
     users: int
     items: int
     events: int
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Limner:
@@ -134,7 +134,7 @@ class Limner:
         self.snapshots = Snapshots(home / "state" if home else None, store.get_meta("log") or "")
         self.population = Population()
         self._snapshot_at: Position = 0
-        self._scorer: tuple[str, int, Scorer] | None = None
+        self._scorer: Scorer | None = None
 
     # -- opening and closing -----------------------------------------------------------------
 
@@ -215,11 +215,6 @@ class Limner:
         """The live state of all users."""
         return self.writer.state
 
-    @property
-    def models_folder(self) -> Path | None:
-        """Where model versions lie; None for a store in memory."""
-        return self.store.home / "models" if self.store.home else None
-
     def now(self) -> int:
         """The present, µs: the wall clock, or with `clock = "events"` the newest event's time."""
         if self.config.clock == "events" and self.state.newest_event != NEVER:
@@ -243,29 +238,25 @@ class Limner:
         """Record events, durably, and fold them into the portraits before returning.
 
         `events` is any iterable of mappings, a pyarrow Table, a DataFrame, or the path of a
-        file. An event seen before changes nothing; refused ones are in quarantine (`refused`).
+        file; a mapping without a time happens now. An event seen before changes nothing; refused ones are in quarantine (`refused`).
         """
         unreadable: list[Refused] = []
+        batches: Iterable[RawBatch]
+        if kind == "events" and _are_rows(events):
+            batches, unreadable = payloads.numbered_events(
+                rows.numbered([events] if isinstance(events, Mapping) else events),
+                where="record",
+                now=self.now(),
+                source=source,
+            )
+        else:
+            batches = _read(events, kind, source, unreadable.append, {}, {})
         occurrences = Occurrences()
-        parts = [
-            self.writer.record(raw, occurrences=occurrences)
-            for raw in _read(events, kind, source, unreadable.append, {}, {})
-        ]
+        parts = [self.writer.record(raw, occurrences=occurrences) for raw in batches]
         if unreadable:
             with self.store.transaction():
                 self.store.quarantine.add(unreadable)
         return _sum(parts, unreadable, self.state.position)
-
-    def record_parsed(
-        self, batches: Iterable[RawBatch], unreadable: Sequence[Refused] = ()
-    ) -> Recorded:
-        """Record rows that `sources.payloads` has read from one request, as `record` does."""
-        occurrences = Occurrences()
-        parts = [self.writer.record(raw, occurrences=occurrences) for raw in batches]
-        if unreadable:
-            with self.writer.commit_lock, self.store.transaction():
-                self.store.quarantine.add(list(unreadable))
-        return _sum(parts, list(unreadable), self.state.position)
 
     def put_item(
         self, item_id: str, attributes: Mapping[str, Any], at: int | None = None
@@ -393,45 +384,51 @@ class Limner:
     def train(self, *, progress: Progress = quiet) -> Trained:
         """Fit the models on the log, learn their blend on its last part, and put it to use."""
         started = time.perf_counter()
+        data, attributes = self._something_to_learn_from()
+        last = int(data.times.max())
+        length = last - int(data.times.min())
+        blend = fit_all(
+            data,
+            attributes,
+            validation_cutoff=int(last - length * self.config.train.holdout),
+            models=self._families(attributes),
+            seed=self.config.train.seed,
+            progress=progress,
+        )
+        return self._publish(blend, data, started)
+
+    def _something_to_learn_from(self) -> tuple[Interactions, ItemFeatures]:
         data, attributes = self.training_data()
         if not len(data.items):
             raise ModelError(
                 "there is nothing to learn from yet",
                 mend="import events with an item first: limner import your.csv",
             )
-        first, last = int(data.times.min()), int(data.times.max())
-        validation = int(last - (last - first) * self.config.train.holdout)
-        blend = fit_all(
-            data,
-            attributes,
-            validation_cutoff=validation,
-            seed=self.config.train.seed,
-            sequence=self.config.train.sequence,
-            progress=progress,
-        )
-        return self._publish(blend, data, started, last)
+        return data, attributes
 
-    def _publish(self, blend: Blend, data: Interactions, started: float, cutoff: int) -> Trained:
-        version = registry.publish(
-            self.models_folder,
-            blend,
-            item_ids=self.state.catalog.ids.values[: data.n_items],
-            cutoff=cutoff,
-            position=self.state.position,
-        )
-        self._scorer = None
-        if self.models_folder is None:
-            self._memory_model = (version, blend, self.state.catalog.ids.values[: data.n_items])
-        return Trained(
-            version,
-            time.perf_counter() - started,
-            data.n_users,
-            data.n_items,
-            len(data.items),
-            blend.metrics,
-        )
+    def _families(self, attributes: ItemFeatures) -> dict[str, Model]:
+        models = families(attributes, seed=self.config.train.seed)
+        if not self.config.train.sequence:
+            models.pop("sequence", None)
+        return models
 
-    _memory_model: tuple[str, Blend, list[str]] | None = None
+    def _publish(self, blend: Blend, data: Interactions, started: float) -> Trained:
+        item_ids = self.state.catalog.ids.values[: data.n_items]
+        trained = Trained("", 0.0, data.n_users, data.n_items, len(data.items), dict(blend.weights))
+        if self.store.home is None:
+            version = "memory"
+            with self.writer.lock:
+                self._scorer = Scorer(blend, item_ids, self.state.catalog, version)
+        else:
+            meta = {
+                "cutoff": int(data.times.max()),
+                "position": self.state.position,
+                "users": trained.users,
+                "events": trained.events,
+                "item_ids": item_ids,
+            }
+            version = registry.publish(self.store.home, blend, meta).name
+        return replace(trained, version=version, seconds=time.perf_counter() - started)
 
     def evaluate(
         self,
@@ -441,44 +438,30 @@ class Limner:
         progress: Progress = quiet,
     ) -> Report:
         """How good the lists are: fit before a cutoff, ask for what came after it (law 4)."""
-        data, attributes = self.training_data()
-        if not len(data.items):
-            raise ModelError("there is nothing to evaluate on", mend="import events first")
-        first, last = int(data.times.min()), int(data.times.max())
-        at = cutoff if cutoff is not None else int(last - (last - first) * 0.1)
-        earlier = (
-            validation_cutoff if validation_cutoff is not None else int(at - (at - first) * 0.1)
-        )
+        data, attributes = self._something_to_learn_from()
         return evaluate_next_basket(
             data,
             attributes,
-            cutoff=at,
-            validation_cutoff=earlier,
+            cutoff=cutoff,
+            validation_cutoff=validation_cutoff,
+            models=self._families(attributes),
             seed=self.config.train.seed,
-            sequence=self.config.train.sequence,
             progress=progress,
         )
 
     def scorer(self) -> Scorer | None:
-        """The trained blend in use; None before the first training."""
-        size = len(self.state.catalog)
-        current = (
-            registry.current_version(self.models_folder)
-            if self.models_folder is not None
-            else self._memory_model and self._memory_model[0]
-        )
-        if current is None:
-            return None
-        if self._scorer is None or self._scorer[0] != current:
-            if self.models_folder is not None:
-                blend, item_ids = registry.load(self.models_folder, current)
-            else:
-                assert self._memory_model is not None
-                _, blend, item_ids = self._memory_model
-            with self.writer.lock:
-                scorer = Scorer(blend, item_ids, self.state.catalog, current)
-            self._scorer = (current, size, scorer)
-        return self._scorer[2]
+        """The trained blend in use, the newest published one; None before the first training."""
+        home = self.store.home
+        version = registry.current(home) if home is not None else None
+        if version is not None and (self._scorer is None or self._scorer.version != version):
+            loaded = registry.load_current(home) if home is not None else None
+            if loaded is not None:
+                blend, published = loaded
+                with self.writer.lock:
+                    self._scorer = Scorer(
+                        blend, published.meta["item_ids"], self.state.catalog, published.name
+                    )
+        return self._scorer
 
     # -- answering ---------------------------------------------------------------------------
 
@@ -675,6 +658,11 @@ def _keys(config: Config, store: Store, *, write: bool) -> Keys:
             mend="set LIMNER_KEY_FILE to the key file that was made with this store",
         )
     return keys
+
+
+def _are_rows(data: Any) -> bool:
+    """Whether this is mappings, rather than a table or the path of a file."""
+    return not isinstance(data, str | Path) and not hasattr(data, "__arrow_c_stream__")
 
 
 def _read(

@@ -161,7 +161,9 @@ def _identify(
     if len(rows):
         content = [contents[row] for row in rows.tolist()]
         firsts = _matrix(keys.digests(content, person=BY_CONTENT))
-        numbers = occurrences.number(firsts[:, :8].copy().view(np.uint64)[:, 0])
+        # its first half says what the content is, whatever the number of the occurrence
+        checks[rows] = firsts[:, :8].copy().view("<u8")[:, 0]
+        numbers = occurrences.number(checks[rows])
         again = np.flatnonzero(numbers)
         messages = [repeated(firsts[row].tobytes(), int(numbers[row])) for row in again]
         firsts[again] = _matrix(keys.digests(messages, person=BY_REPEAT))

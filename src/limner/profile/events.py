@@ -57,8 +57,12 @@ class Events:
         self.catalog = catalog
         self._words = words
         self._timezone = timezone
+        self._codes: dict[str, tuple[I32, list[str]]] = {}
+        self._keys: dict[str, tuple[I64, I32]] = {}
         self._numbers: dict[str, F64] = {}
+        self._totals: dict[tuple[str, ...], F64] = {}
         self._masks: dict[str, Bool] = {}
+        self._chosen: dict[str, I64] = {}
 
     def __len__(self) -> int:
         return len(self.row)
@@ -71,39 +75,70 @@ class Events:
     @cached_property
     def ordinary(self) -> Bool:
         """Events of users, as opposed to items' and users' attributes."""
-        codes, values = self.batch.codes("event_type")
-        return ~np.append([value in RESERVED for value in values], True)[codes]
+        codes, values = self.codes("event_type")
+        return np.array([value not in RESERVED for value in values] + [False])[codes]
+
+    def codes(self, name: str) -> tuple[I32, list[str]]:
+        """A text column of the batch as (codes, values), −1 where null."""
+        if name not in self._codes:
+            self._codes[name] = self.batch.codes(name)
+        return self._codes[name]
+
+    def weights(self, by_type: Mapping[str, float]) -> F64:
+        """What each event weighs, by its type; 0 for types that are not named."""
+        codes, values = self.codes("event_type")
+        return np.array([by_type.get(value, 0.0) for value in values] + [0.0])[codes]
 
     @cached_property
     def group(self) -> I64:
         """64-bit hash of each event's group; 0 where it has none."""
-        codes, values = self.batch.codes("group_id")
+        codes, values = self.codes("group_id")
         table = np.array([hash64(value) >> 1 for value in values] + [0], dtype=np.int64)
         return table[codes]
 
     @cached_property
     def local_hours(self) -> I64:
         """Hours since 1970 in each user's own time zone."""
-        codes, values = self.batch.codes("tz")
+        codes, values = self.codes("tz")
         zones = [*values, self._timezone]
         quarters = self.time // QUARTER
+        if not values:
+            return self._local_quarters(self._timezone, quarters) // 4
         out = np.empty_like(quarters)
         for code in np.unique(codes).tolist():
             mine = codes == code
-            unique, inverse = np.unique(quarters[mine], return_inverse=True)
-            local = np.array([_local(zones[code], quarter) for quarter in unique.tolist()])
-            out[mine] = local[inverse]
+            out[mine] = self._local_quarters(zones[code], quarters[mine])
         return out // 4
+
+    @staticmethod
+    def _local_quarters(zone: str, quarters: I64) -> I64:
+        unique, inverse = (
+            np.unique(quarters, return_inverse=True)
+            if len(quarters) > 1
+            else (quarters, slice(None))
+        )
+        local = np.array([_local(zone, quarter) for quarter in unique.tolist()], dtype=np.int64)
+        return local[inverse]
 
     def where(self, where: Where) -> Bool:
         """Ordinary events that meet every condition."""
-        mask = self.ordinary
-        for path, wanted in where.items():
-            known = f"{path} {wanted}"
-            if known not in self._masks:
-                self._masks[known] = self._condition(path, wanted)
-            mask = mask & self._masks[known]
-        return mask
+        whole = str(where)
+        if whole not in self._masks:
+            mask = self.ordinary
+            for path, wanted in where.items():
+                known = f"{path} {wanted}"
+                if known not in self._masks:
+                    self._masks[known] = self._condition(path, wanted)
+                mask = mask & self._masks[known]
+            self._masks[whole] = mask
+        return self._masks[whole]
+
+    def chosen(self, where: Where) -> I64:
+        """Indices of the events of `where`, ascending."""
+        known = str(where)
+        if known not in self._chosen:
+            self._chosen[known] = self.where(where).nonzero()[0]
+        return self._chosen[known]
 
     def _condition(self, path: str, wanted: str | float | Sequence[str]) -> Bool:
         comparison = _comparison(wanted)
@@ -113,6 +148,10 @@ class Events:
             mask: Bool = compare(numbers, bound) & ~np.isnan(numbers)
             return mask
         texts = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+        if path in ("event_type", "source", "unit"):  # few values, so look at each once
+            given, values = self.codes(path)
+            wants = {str(text) for text in texts}
+            return np.array([value in wants for value in values] + [False])[given]
         index, codes = self.keys(path)
         words = self.vocabulary(path)
         accepted = [words.code(str(text)) for text in texts]
@@ -122,7 +161,9 @@ class Events:
 
     def unique(self, index: I64) -> I64:
         """Different event indices, ascending."""
-        return np.flatnonzero(np.bincount(index, minlength=len(self)))
+        if len(index) < 2:
+            return index
+        return np.bincount(index, minlength=len(self)).nonzero()[0]
 
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts that the codes of a path stand for."""
@@ -143,18 +184,27 @@ class Events:
 
     def total(self, paths: Sequence[str]) -> F64:
         """The sum of several numeric columns, missing ones as 0."""
-        out = np.zeros(len(self))
-        for path in paths:
-            out += np.nan_to_num(self.number(path))
-        return out
+        known = tuple(paths)
+        if known not in self._totals:
+            out = np.zeros(len(self))
+            for path in known:
+                number = self.number(path)
+                out += np.where(np.isnan(number), 0.0, number)
+            self._totals[known] = out
+        return self._totals[known]
 
     def keys(self, path: str) -> tuple[I64, I32]:
         """(events, codes): which event has which value of a text column."""
+        if path not in self._keys:
+            self._keys[path] = self._find_keys(path)
+        return self._keys[path]
+
+    def _find_keys(self, path: str) -> tuple[I64, I32]:
         if path.startswith("item."):
             return self.catalog.codes_at(path.removeprefix("item."), self.version)
-        codes, values = self.batch.codes(path)
+        codes, values = self.codes(path)
         codes = self.vocabulary(path).translate(codes, [str(value) for value in values])
-        index = np.flatnonzero(codes >= 0)
+        index = (codes >= 0).nonzero()[0]
         return index, codes[index]
 
 

@@ -64,30 +64,31 @@ POSITION = Column("p", "max", "i8")
 
 def scaled(values: npt.NDArray[Any], age: npt.NDArray[Any], column: Column) -> npt.NDArray[Any]:
     """`values` (n,) or (n, width) after another `age` µs (n,)."""
-    half = np.asarray(column.half_lives)
-    factor = np.exp2(-age / half[0]) if values.ndim == 1 else np.exp2(-age[:, None] / half)
+    if values.ndim == 1:
+        factor = np.exp2(age / -column.half_lives[0])
+    else:
+        factor = np.exp2(age[:, None] / -np.asarray(column.half_lives))
     out: npt.NDArray[Any] = values * factor
     return out
 
 
 def reduce_groups(columns: Sequence[Column], values: Values, order: I64, starts: I64) -> Values:
     """Contributions merged within groups: rows `order[starts[g]:starts[g + 1]]` become row g."""
+    if len(starts) == len(order):  # nothing to merge
+        return {column.name: values[column.name][order] for column in columns}
     sizes = np.diff(np.append(starts, len(order)))
     out: Values = {}
-    alone = len(starts) == len(order)
     by_name = {column.name: column for column in columns}
     newest = None
     if "t" in by_name:
         times = values["t"][order]
-        out["t"] = times if alone else np.maximum.reduceat(times, starts)
+        out["t"] = np.maximum.reduceat(times, starts)
         age = np.repeat(out["t"], sizes) - times
     for column in columns:
         if column.name == "t":
             continue
         given = values[column.name][order]
-        if alone:
-            out[column.name] = given
-        elif column.op == "sum":
+        if column.op == "sum":
             out[column.name] = np.add.reduceat(given, starts, axis=0, dtype=given.dtype)
         elif column.op == "min":
             out[column.name] = np.minimum.reduceat(given, starts, axis=0)
@@ -102,11 +103,18 @@ def reduce_groups(columns: Sequence[Column], values: Values, order: I64, starts:
             if newest is None:
                 newest = _newest_rows(values["t"], values["p"], order, starts, sizes)
             out[column.name] = values[column.name][newest]
-    if "p" in by_name and not alone:
+    if "p" in by_name:
         if newest is None:
             newest = _newest_rows(values["t"], values["p"], order, starts, sizes)
         out["p"] = values["p"][newest]
     return out
+
+
+def group_starts(keys: npt.NDArray[Any]) -> I64:
+    """Where the groups of equal values in a sorted array begin."""
+    fresh = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
+    return fresh.nonzero()[0]
 
 
 def _newest_rows(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from limner.events.arrays import Grow
 from limner.events.batch import F64, I64
-from limner.profile.merge import Column, Values, merge, reduce_groups
+from limner.profile.merge import Column, Values, group_starts, merge, reduce_groups
 
 SMALLEST = 4
 
@@ -160,20 +160,20 @@ class Pool:
             return
         columns = self.spec.columns
         if self.spec.unique:
-            order = np.lexsort((keys, rows))
-            r, k = rows[order], keys[order]
-            fresh = np.empty(len(order), dtype=bool)
-            fresh[0] = True
-            fresh[1:] = (r[1:] != r[:-1]) | (k[1:] != k[:-1])
-            starts = np.flatnonzero(fresh)
-            values = reduce_groups(columns, values, order, starts)
-            rows, keys = r[starts], k[starts]
+            if len(rows) > 1:
+                order = np.lexsort((keys, rows))
+                r, k = rows[order], keys[order]
+                fresh = np.ones(len(order), dtype=bool)
+                fresh[1:] = (r[1:] != r[:-1]) | (k[1:] != k[:-1])
+                starts = fresh.nonzero()[0]
+                values = reduce_groups(columns, values, order, starts)
+                rows, keys = r[starts], k[starts]
             missing = self._merge_known(rows, keys, values)
             if not len(missing):
                 return
             rows, keys = rows[missing], keys[missing]
             values = {name: column[missing] for name, column in values.items()}
-        else:
+        elif len(rows) > 1:
             order = np.argsort(rows, kind="stable")
             rows, keys = rows[order], keys[order]
             values = {name: column[order] for name, column in values.items()}
@@ -188,11 +188,13 @@ class Pool:
 
     def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
         """Merge into entries that exist; return the indices of those that do not."""
+        if len(rows) == 1:
+            return self._merge_one(int(rows[0]), keys[0], values)
         found = np.zeros(len(rows), dtype=bool)
         sizes = self._class.data[rows]
         for size in _present(sizes):
             cls = self._classes[size]
-            chosen = np.flatnonzero(sizes == size)
+            chosen = (sizes == size).nonzero()[0]
             blocks = self._block.data[rows[chosen]]
             same = cls.keys.data[blocks] == keys[chosen, None]
             # empty places hold key 0: only the first `count` places are real
@@ -209,16 +211,36 @@ class Pool:
             merged = merge(self.spec.columns, kept, new)
             for column in self.spec.columns:
                 _shaped(cls.columns[column.name].data, column)[blocks, place] = merged[column.name]
-        return np.flatnonzero(~found)
+        return (~found).nonzero()[0]
+
+    def _merge_one(self, row: int, key: Any, values: Values) -> I64:
+        """The same for one entry, as a live event brings it, with few numpy calls."""
+        size = int(self._class.data[row])
+        if size < 0:
+            return np.zeros(1, dtype=np.int64)
+        cls, block = self._classes[size], int(self._block.data[row])
+        place = (cls.keys.data[block, : int(cls.count.data[block])] == key).nonzero()[0]
+        if not len(place):
+            return np.zeros(1, dtype=np.int64)
+        at = slice(int(place[0]), int(place[0]) + 1)
+        cells = {
+            column.name: _shaped(cls.columns[column.name].data[block], column)[at]
+            for column in self.spec.columns
+        }
+        for name, merged in merge(self.spec.columns, cells, values).items():
+            cells[name][:] = merged
+        return np.empty(0, dtype=np.int64)
 
     def _insert(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
         """Add entries whose keys are not there yet; `rows` is sorted."""
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        owners, added = rows[starts], np.diff(np.append(starts, len(rows)))
+        starts = group_starts(rows)
+        owners, added = rows[starts], np.empty_like(starts)
+        np.subtract(starts[1:], starts[:-1], out=added[:-1])
+        added[-1] = len(rows) - starts[-1]
         largest = int(self._sizes[-1])
         counts = self._counts(owners)
-        over = np.flatnonzero(counts + added > largest)
-        if len(over):
+        if (counts + added > largest).any():
+            over = np.flatnonzero(counts + added > largest)
             full = np.isin(rows, owners[over])
             for index in over.tolist():
                 part = slice(int(starts[index]), int(starts[index] + added[index]))
@@ -235,14 +257,14 @@ class Pool:
         sizes = self._class.data[rows]
         for size in _present(sizes):
             cls = self._classes[size]
-            chosen = np.flatnonzero(sizes == size)
+            chosen = (sizes == size).nonzero()[0]
             blocks, slots = self._block.data[rows[chosen]], place[chosen]
             cls.keys.data[blocks, slots] = keys[chosen]
             for column in self.spec.columns:
                 cells = _shaped(cls.columns[column.name].data, column)
                 cells[blocks, slots] = values[column.name][chosen]
         for size in _present(self._class.data[owners]):
-            mine = np.flatnonzero(self._class.data[owners] == size)
+            mine = (self._class.data[owners] == size).nonzero()[0]
             self._classes[size].count.data[self._block.data[owners[mine]]] = (
                 counts[mine] + added[mine]
             )
@@ -251,14 +273,14 @@ class Pool:
         counts = np.zeros(len(owners), dtype=np.int64)
         sizes = self._class.data[owners]
         for size in _present(sizes):
-            mine = np.flatnonzero(sizes == size)
+            mine = (sizes == size).nonzero()[0]
             counts[mine] = self._classes[size].count.data[self._block.data[owners[mine]]]
         return counts
 
     def _make_room(self, owners: I64, counts: I64, needed: I64) -> None:
         wanted = np.searchsorted(self._sizes, needed)
         sizes = self._class.data[owners].astype(np.int64)
-        moving = np.flatnonzero(wanted > sizes)
+        moving = (wanted > sizes).nonzero()[0]
         for old, new in set(zip(sizes[moving].tolist(), wanted[moving].tolist(), strict=True)):
             chosen = moving[(sizes[moving] == old) & (wanted[moving] == new)]
             target = self._classes[new]
@@ -385,8 +407,11 @@ class Pool:
 
 def _present(sizes: npt.NDArray[Any]) -> list[int]:
     """The different size classes among these, −1 (no block yet) left out."""
-    found: list[int] = np.flatnonzero(np.bincount(sizes[sizes >= 0])).tolist()
-    return found
+    return (
+        [size for size in set(sizes.tolist()) if size >= 0]
+        if len(sizes) < 8
+        else (np.flatnonzero(np.bincount(sizes[sizes >= 0])).tolist())
+    )
 
 
 def _shaped(data: npt.NDArray[Any], column: Column) -> npt.NDArray[Any]:

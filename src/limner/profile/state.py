@@ -21,7 +21,7 @@ from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM
 from limner.profile.events import Events, vocabulary
 from limner.profile.facet import COUNTED, Facet, Lifted
-from limner.profile.merge import NEVER, Column, Values, merge, reduce_groups
+from limner.profile.merge import NEVER, Column, Values, group_starts, merge, reduce_groups
 from limner.profile.pool import Pool
 
 LATENESS = 7 * DAY
@@ -67,6 +67,7 @@ class ProfileState:
             for column in (*COUNTED, *facet.columns):
                 shape = () if column.width == 1 else (column.width,)
                 fields.append((f"{facet.name}.{column.name}", column.dtype, shape))
+        self._columns = {facet.name: (*COUNTED, *facet.columns) for facet in self.facets}
         self._dtype = np.dtype(fields)
         self._identity = np.zeros(1, dtype=self._dtype)
         self._identity["newest"] = NEVER
@@ -180,7 +181,7 @@ class ProfileState:
         return late
 
     def _note_times(self, events: Events, refolding: bool) -> list[int]:
-        starts = np.flatnonzero(np.diff(events.row, prepend=-1))
+        starts = group_starts(events.row)
         rows = events.row[starts]
         times = np.where(events.ordinary, events.time, NEVER)
         newest = np.maximum.reduceat(times, starts)
@@ -199,20 +200,22 @@ class ProfileState:
         if not len(touched):
             return
         rows = events.row[touched]
-        fresh = np.empty(len(rows), dtype=bool)
-        fresh[0] = True
-        np.not_equal(rows[1:], rows[:-1], out=fresh[1:])
-        starts = np.flatnonzero(fresh)
-        columns = [c for c in (*COUNTED, *facet.columns) if c.name not in lifted.scattered]
+        columns: Sequence[Column] = self._columns[facet.name]
+        if lifted.scattered:
+            columns = [column for column in columns if column.name not in lifted.scattered]
         values: Values = {
             "n": np.ones(len(touched), dtype=np.uint32),
             "t": events.time[touched],
             **lifted.fixed,
         }
-        reduced = reduce_groups(columns, values, np.arange(len(touched)), starts)
-        self._merge_rows(facet.name, columns, rows[starts], reduced)
+        if len(touched) == 1:
+            self._merge_rows(facet.name, columns, rows, values)
+        else:
+            starts = group_starts(rows)
+            reduced = reduce_groups(columns, values, np.arange(len(touched)), starts)
+            self._merge_rows(facet.name, columns, rows[starts], reduced)
         for name, (place, given) in lifted.scattered.items():
-            adds = any(c.name == name and c.op == "sum" for c in facet.columns)
+            adds = any(c.name == name and c.op == "sum" for c in self._columns[facet.name])
             at = np.add.at if adds else np.maximum.at
             at(self.records[f"{facet.name}.{name}"], (rows, place), given)
         if lifted.entries is not None:
@@ -221,14 +224,16 @@ class ProfileState:
 
     def _merge_rows(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> None:
         records = self.records
-        kept = {column.name: records[f"{name}.{column.name}"][rows] for column in columns}
+        # one row as a slice: a view of it costs a third of picking it by index
+        at = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else rows
+        kept = {column.name: records[f"{name}.{column.name}"][at] for column in columns}
         for column, merged in merge(columns, kept, values).items():
-            records[f"{name}.{column}"][rows] = merged
+            records[f"{name}.{column}"][at] = merged
 
     def absorb(self, row: int, other: ProfileState, other_row: int) -> None:
         """Merge another state's user into this row; the states share catalog and words."""
         for facet in self.facets:
-            columns = (*COUNTED, *facet.columns)
+            columns = self._columns[facet.name]
             values = {
                 column.name: other.records[f"{facet.name}.{column.name}"][[other_row]]
                 for column in columns

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from limner.catalog.catalog import Catalog
 from limner.events.batch import I32, I64, Bool, EventBatch, concat
-from limner.events.clean import CleanConfig, clean
+from limner.events.clean import CleanConfig, clean, count_amounts
 from limner.events.log import EventLog, Position
 from limner.events.raw import Quarantine, RawBatch, Refused
 from limner.events.scales import Scales
@@ -128,6 +128,7 @@ class Writer:
                     config=self.rules,
                     scales=self.scales,
                     kinds=self._kinds,
+                    count=False,
                 )
             except Exception as error:  # one caller's rows must not fail the others'
                 ticket.error = error
@@ -144,8 +145,12 @@ class Writer:
         whole = concat([batch for _, batch, _, _ in good])
         try:
             with self.transaction():
-                self.identities.add(list(identities.values()))
                 appended = self.log.append(whole)
+                fresh = whole.take(appended.kept)
+                # only of users with a row that is new: a repeated row brings nobody back (law 6)
+                there = _users_in(fresh)
+                identities = {user: row for user, row in identities.items() if user in there}
+                self.identities.add(list(identities.values()))
                 results = list(self._results(good, whole, appended.kept, appended.conflict))
                 for ticket, result in results:
                     if result.refused:
@@ -155,7 +160,7 @@ class Writer:
                 ticket.error = error
             return
         self._known.update(identities)
-        self._fold(appended.first, whole.take(appended.kept))
+        self._fold(appended.first, fresh)
         for ticket, result in results:
             ticket.result = replace(result, as_of=self.state.position)
 
@@ -214,6 +219,8 @@ class Writer:
             part = batch.slice(start, min(start + SLICE, len(batch)))
             with self.lock:
                 folded = self.state.fold(first + start, part)
+                # what is in the log is counted once, so that a repeated import changes no flag
+                count_amounts(self.scales, part, self._kinds)
             late_users.update(folded.late_users)
             late_items.update(folded.late_items)
         if late_items:
@@ -283,3 +290,12 @@ class Writer:
                 items = items or bool((codes[rows] < 0).any())
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return positions, users, items
+
+
+def _users_in(batch: EventBatch) -> set[bytes]:
+    """The pseudonyms that a batch names."""
+    out: set[bytes] = set()
+    for column in ("user_id", "target_user_id"):
+        codes, values = batch.codes(column)
+        out.update(values[code] for code in np.unique(codes[codes >= 0]).tolist())
+    return out

@@ -110,12 +110,8 @@ def read_rows(
 ) -> Iterator[RawBatch]:
     """Read mappings, one a row; as `read_file` in all else. Lines count from 1."""
 
-    def numbered() -> Iterator[tuple[int, Any]]:
-        for line, row in enumerate(data, 1):
-            yield line, rows.simple(row) if isinstance(row, Mapping) else row
-
     return rows.batches(
-        numbered(),
+        rows.numbered(data),
         kind=kind,
         columns=columns or {},
         constants=constants or {},

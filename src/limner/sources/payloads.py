@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -70,6 +70,15 @@ def parse_events(
             where=where,
             mend="send them in several requests, or use limner import",
         )
+    batches, bad = numbered_events(items, where=where, now=now, source=source)
+    return batches, refused + bad
+
+
+def numbered_events(
+    items: Iterable[tuple[int, Any]], *, where: str, now: int, source: str
+) -> tuple[list[RawBatch], list[Refused]]:
+    """Events as mappings with their numbers: what `parse_events` does once a body is decoded."""
+    refused: list[Refused] = []
     parts: dict[str, list[tuple[int, Row, Row]]] = {}
     for line, item in items:
         problem = fault(item)

@@ -70,6 +70,12 @@ def batches(
         yield to_raw(good, flat, lines, known, settled, kind=kind, where=where, source=source)
 
 
+def numbered(data: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Rows with their numbers, from 1; mappings with their values as plain ones."""
+    for line, row in enumerate(data, 1):
+        yield line, simple(row) if isinstance(row, Mapping) else row
+
+
 def fault(row: Any) -> str | None:
     """What is wrong with a row as a whole, or None."""
     if not isinstance(row, dict):

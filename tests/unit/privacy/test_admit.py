@@ -153,7 +153,8 @@ def test_a_row_without_id_is_its_content_and_occurrence(batches: list[list[str]]
     for part in batches:
         rows = [event(item_id=text) for text in part]
         done = admitted(rows, occurrences=occurrences)
-        assert column(done, "check") == [0] * len(part)
+        by_check = dict(zip(column(done, "check"), part, strict=True))
+        assert len(by_check) == len(set(part))
         for text, digest in zip(part, column(done, "digest"), strict=True):
             content = repr(sorted(event(item_id=text).items())).encode()
             assert digest == KEYS.digest(content=content, occurrence=seen[text])

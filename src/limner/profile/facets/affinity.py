@@ -38,20 +38,20 @@ class Affinity:
     def weight(self) -> Column:
         """The entry column of weights: short half-life first."""
         lives = (duration(self.config.short_half_life), duration(self.config.half_life))
-        return Column("w", "decay", "f4", 2, lives)
+        return Column("w", "decay", "f8", 2, lives)
 
     @property
     def map(self) -> MapSpec:
         return MapSpec((TIME, self.weight), self.config.bound)
 
     def lift(self, events: Events) -> Lifted:
-        codes, values = events.batch.codes("event_type")
-        weights = np.array([self.config.weights.get(value, 0.0) for value in values] + [0.0])[codes]
+        weights = events.weights(self.config.weights)
         mask = events.where(self.config.where) & (weights != 0)
         index, keys = events.keys(self.config.key)
         chosen = mask[index]
         index, keys = index[chosen], keys[chosen]
-        w = np.repeat(weights[index, None], 2, axis=1).astype(np.float32)
+        w = np.empty((len(index), 2))
+        w[:] = weights[index, None]
         entries: Values = {"t": events.time[index], "w": w}
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))
 
@@ -121,7 +121,7 @@ class Affinity:
                 name=self.name + "_drift",
                 section=self.config.section,
                 label=f"{self.config.label}, drift",
-                value=round(drift, 4),
+                value=drift,
                 text=moved,
                 confidence=sure,
                 events=n,

@@ -86,7 +86,7 @@ class Recency:
         return None
 
     def lift(self, events: Events) -> Lifted:
-        touched = np.flatnonzero(events.where(self.config.where))
+        touched = events.chosen(self.config.where)
         return Lifted(touched, {"first": events.time[touched]})
 
     def read(self, view: View, now: int) -> list[Slot]:
@@ -101,7 +101,7 @@ class Recency:
                 name="days_since_" + self.name,
                 section=self.config.section,
                 label=self.config.label,
-                value=round(days, 3),
+                value=days,
                 text=ago(now - newest) + known,
                 confidence=confidence(n, newest, None, now),
                 events=n,
@@ -132,7 +132,7 @@ class Histogram:
         return None
 
     def lift(self, events: Events) -> Lifted:
-        touched = np.flatnonzero(events.where(self.config.where))
+        touched = events.chosen(self.config.where)
         hours = events.local_hours[touched]
         # 1970-01-01 was a Thursday, the fourth day of a week that starts on Monday
         place = hours % 24 if self.config.key == "hour" else (hours // 24 + 3) % 7
@@ -196,7 +196,7 @@ class Variety:
         return None
 
     def lift(self, events: Events) -> Lifted:
-        touched = np.flatnonzero(events.where(self.config.where) & (events.item >= 0))
+        touched = (events.where(self.config.where) & (events.item >= 0)).nonzero()[0]
         hashes = events.catalog.hashes.view[events.item[touched]]
         place = (hashes >> np.uint64(56)).astype(np.int64)
         # rank = leading zeros of the other 56 bits, plus one

@@ -37,9 +37,10 @@ class Declared:
         return MapSpec(columns, self.config.bound, keep="newest")
 
     def lift(self, events: Events) -> Lifted:
-        codes, values = events.batch.codes("event_type")
-        is_user = np.append([value == USER for value in values], False)[codes]
-        touched = np.flatnonzero(is_user)
+        codes, values = events.codes("event_type")
+        if USER not in values:
+            return Lifted(np.empty(0, dtype=np.int64), {})
+        touched = np.flatnonzero(codes == values.index(USER))
         names, texts = events.vocabulary(NAMES), events.vocabulary(VALUES)
         index, keys, words = [], [], []
         if len(touched):

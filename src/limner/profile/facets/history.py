@@ -36,10 +36,9 @@ class LastN:
         return MapSpec(columns, self.config.bound, unique=False, keep="newest")
 
     def lift(self, events: Events) -> Lifted:
-        codes, values = events.batch.codes("event_type")
-        weights = np.array([self.config.weights.get(value, 0.0) for value in values] + [0.0])[codes]
+        weights = events.weights(self.config.weights)
         chosen = events.where(self.config.where) & (weights != 0) & (events.item >= 0)
-        touched = np.flatnonzero(chosen)
+        touched = chosen.nonzero()[0]
         entries: Values = {
             "t": events.time[touched],
             "p": events.position[touched],

@@ -51,7 +51,7 @@ class Spend:
         return None
 
     def lift(self, events: Events) -> Lifted:
-        touched = np.flatnonzero(events.where(self.config.where))
+        touched = events.chosen(self.config.where)
         amount = events.total(self.config.of)[touched]
         return Lifted(touched, {"total": amount, "recent": amount})
 
@@ -78,7 +78,7 @@ class Spend:
             Slot(
                 name=self.name,
                 label=self.config.label,
-                value=round(total, 2),
+                value=total,
                 text=f"{money(total)} in all{among}",
                 percentile=place,
                 tier=tier(place),
@@ -87,7 +87,7 @@ class Spend:
             Slot(
                 name=self.name + "_monthly",
                 label=f"{self.config.label} a month",
-                value=round(monthly, 2),
+                value=monthly,
                 text=f"{money(monthly)} at the present rate",
                 half_life=half / DAY,
                 percentile=view.percentile(self.name + "_monthly", monthly),
@@ -124,7 +124,7 @@ class Ratio:
         if self.config.only:
             above = np.where(events.where(self.config.only), above, 0.0)
         below = events.total(self.config.over)
-        touched = np.flatnonzero(mask & (below != 0))
+        touched = (mask & (below != 0)).nonzero()[0]
         return Lifted(touched, {"a": above[touched], "b": below[touched]})
 
     def read(self, view: View, now: int) -> list[Slot]:
@@ -143,7 +143,7 @@ class Ratio:
                 name=self.name,
                 section=self.config.section,
                 label=self.config.label,
-                value=round(value, 5),
+                value=value,
                 text=self.config.text.format(said) if self.config.text else said,
                 confidence=confidence(n, newest, half, now),
                 events=n,
@@ -218,7 +218,7 @@ class PriceLevel:
                 name=self.name,
                 section=self.config.section,
                 label=self.config.label,
-                value=round(level, 4),
+                value=level,
                 text=said,
                 confidence=confidence(n, newest, None, now),
                 events=n,

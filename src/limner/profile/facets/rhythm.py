@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence
 from limner.profile.merge import TIME, Column, Values
@@ -36,7 +34,7 @@ class Visits:
         return MapSpec((TIME,), self.config.bound, key_dtype="i8", keep="newest")
 
     def lift(self, events: Events) -> Lifted:
-        touched = np.flatnonzero(events.where(self.config.where) & (events.group != 0))
+        touched = (events.where(self.config.where) & (events.group != 0)).nonzero()[0]
         fixed = {"first": events.time[touched], "worth": events.total(self.config.of)[touched]}
         entries: Values = {"t": events.time[touched]}
         return Lifted(touched, fixed, entries=(touched, events.group[touched], entries))
@@ -61,7 +59,7 @@ class Visits:
                 name=name,
                 section=self.config.section,
                 label=name.replace("_", " "),
-                value=round(value, 3),
+                value=value,
                 text=text,
                 confidence=sure,
                 events=n,

@@ -1,0 +1,363 @@
+"""The laws, end to end: record, crash, replay, undo, erase, through the composition root."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+from limner.app import Limner
+from limner.config import Config, parse
+from limner.errors import KeyMissing, NotFound, StoreBusy
+from limner.events.batch import DAY, SECOND
+from limner.profile.facet import Entry, Slot
+from limner.profile.portrait import Portrait
+from limner.testing.shop import START, shop
+
+SHOP = shop()
+
+
+def settings(folder: Path, **more: Any) -> Config:
+    return parse({"store": f"sqlite:///{folder / 'shop.db'}", "clock": "events", **more})
+
+
+def filled(folder: Path, **more: Any) -> Limner:
+    app = Limner.open(config=settings(folder, **more))
+    app.import_file(SHOP.items, kind="items")
+    app.import_file(SHOP.users, kind="users")
+    app.import_file(SHOP.events)
+    app.refresh_population()
+    return app
+
+
+def portraits(app: Limner) -> dict[str, Portrait]:
+    users = SHOP.users["user_id"].to_pylist()
+    return {user: replace(app.portrait(user), as_of=0) for user in users}
+
+
+def differences(a: object, b: object, path: str = "") -> list[str]:
+    """Where two portraits differ, under law 3: floats within 1e-9 relative, all else exactly."""
+    if isinstance(a, float) and isinstance(b, float):
+        equal = a == pytest.approx(b, rel=1e-9, abs=1e-12)
+        return [] if equal else [f"{path}: {a!r} and {b!r}"]
+    if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
+        return [d for key in a for d in differences(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [d for i, (x, y) in pairs for d in differences(x, y, f"{path}[{i}]")]
+    if isinstance(a, Slot | Portrait | Entry) and isinstance(b, type(a)):
+        names = set(type(a).__dataclass_fields__)
+        if isinstance(getattr(a, "value", None), float):
+            names.discard("text")  # the last digit of a rounded float may differ
+        return [
+            d for n in names for d in differences(getattr(a, n), getattr(b, n), f"{path}.{n}")
+        ]
+    return [] if a == b else [f"{path}: {str(a)[:80]} and {str(b)[:80]}"]
+
+
+def assert_same(a: object, b: object) -> None:
+    assert differences(a, b) == []
+
+
+def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        before, head = portraits(app), app.state.position
+        again = app.import_file(SHOP.events)
+        assert (again.entry.added, again.entry.repeated) == (0, len(SHOP.events))
+        assert app.state.position == head
+        assert_same(portraits(app), before)
+
+
+def test_snapshot_and_tail_equal_replay_from_zero(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        app.save_snapshot()
+        app.record(more_events(app))
+        app.refresh_population()
+        live = portraits(app)
+        app.writable = False  # closes as a crash would: without a new snapshot
+    with Limner.open(config=settings(tmp_path)) as app:
+        app.refresh_population()
+        assert_same(portraits(app), live)
+        app.writable = False
+    shutil.rmtree(tmp_path / "shop.data")
+    with Limner.open(config=settings(tmp_path)) as app:
+        assert_same(portraits(app), live)
+
+
+def more_events(app: Limner) -> list[dict[str, Any]]:
+    now = app.now()
+    return [
+        {
+            "user_id": f"u{number % 7}",
+            "item_id": f"i{number}",
+            "event_type": "purchase",
+            "timestamp": now + number * SECOND,
+            "value": 1.5,
+            "quantity": 2,
+            "basket_id": f"more{number}",
+        }
+        for number in range(20)
+    ]
+
+
+def test_events_in_any_order_give_the_same_portraits(tmp_path: Path) -> None:
+    """Late beyond `lateness` included: those users are folded again from the log."""
+    with filled(tmp_path / "a") as app:
+        in_order = portraits(app)
+    rng = np.random.default_rng(3)
+    shuffled = SHOP.events.take(pa.array(rng.permutation(len(SHOP.events))))
+    with Limner.open(config=settings(tmp_path / "b")) as app:
+        app.import_file(SHOP.items, kind="items")
+        app.import_file(SHOP.users, kind="users")
+        for start in range(0, len(shuffled), 500):
+            app.record(shuffled.slice(start, 500))
+        app.refresh_population()
+        out_of_order = portraits(app)
+    for user, seen in in_order.items():
+        assert_same(seen, out_of_order[user])
+
+
+def test_items_described_late_count_from_the_beginning(tmp_path: Path) -> None:
+    with filled(tmp_path / "a") as app:
+        wanted = portraits(app)
+    with Limner.open(config=settings(tmp_path / "b")) as app:
+        app.import_file(SHOP.events)
+        assert "type" not in app.portrait("u1").interests
+        app.import_file(SHOP.items, kind="items")
+        app.import_file(SHOP.users, kind="users")
+        app.refresh_population()
+        late = portraits(app)
+    for user, seen in wanted.items():
+        assert_same(seen.interests, late[user].interests)
+        assert_same(seen.value, late[user].value)
+
+
+def test_undo_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        before = portraits(app)
+        new = [*more_events(app), {**more_events(app)[0], "user_id": "stranger"}]
+        imported = app.import_file(pa.Table.from_pylist(new))
+        assert imported.entry.added == len(new)
+        assert app.undo_import(imported.entry.import_id) == len(new)
+        app.refresh_population()
+        with pytest.raises(NotFound):
+            app.portrait("stranger")
+        users = SHOP.users["user_id"].to_pylist()
+        at = app.now()
+        assert at == max(app.state.records["newest"])
+        for user in users:
+            now = app.portrait(user)
+            for slot, value in before[user].behaviour.items():
+                if slot not in ("days_since_last_seen", "days_since_last_purchase"):
+                    assert_same(value.value, now.behaviour[slot].value)
+        with pytest.raises(NotFound):
+            app.undo_import(imported.entry.import_id)
+        again = app.import_file(pa.Table.from_pylist(new))
+        assert again.entry.added == len(new)
+
+
+def test_erased_means_gone(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        app.save_snapshot()
+        user = "somebody@example.org"
+        pseudonym = app.keys.pseudonym(user)
+        theirs = [{**event, "user_id": user} for event in more_events(app)]
+        assert app.record(theirs).added == len(theirs)
+        app.save_snapshot()
+        erased = app.erase(user)
+        assert all(erased.clean.values())
+        assert erased.removed["portraits"] == 1
+        with pytest.raises(NotFound):
+            app.portrait(user)
+        assert app.record(theirs).added == 0
+        with pytest.raises(NotFound):
+            app.portrait(user)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert pseudonym not in path.read_bytes(), path
+            assert user.encode() not in path.read_bytes(), path
+
+
+def test_every_place_that_persists_is_registered(tmp_path: Path) -> None:
+    """What a user's pseudonym is found in, on disk or in memory, is among the erasables."""
+    with filled(tmp_path) as app:
+        app.save_snapshot()
+        pseudonym = app.keys.pseudonym("u3")
+        holding = {part.name for part in app.erasables() if part.holds(pseudonym)}
+        files = {p for p in tmp_path.rglob("*") if p.is_file() and pseudonym in p.read_bytes()}
+        # the database (log and identity table) and the snapshot: each has its erasable
+        assert {p.name.split(".")[0] for p in files} <= {"shop", "users"}
+        assert {"portraits", "snapshots"} < holding
+        assert len(holding) == 4
+
+
+def test_same_id_with_other_content_is_refused(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        event = {**more_events(app)[0], "event_id": "e1"}
+        assert app.record([event]).added == 1
+        assert app.record([event]).repeated == 1
+        clash = app.record([{**event, "value": 99.0}])
+        assert clash.added == 0
+        assert clash.refused[0].rule == "conflicting_id"
+        assert app.store.quarantine.counts()["conflicting_id"] == 1
+
+
+def test_many_writers_share_commits_and_each_gets_their_own_result(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        head = app.state.position
+        results: dict[int, int] = {}
+
+        def record(number: int) -> None:
+            for step in range(5):
+                done = app.record(
+                    [
+                        {
+                            "user_id": f"w{number}",
+                            "item_id": "i1",
+                            "event_type": "view",
+                            "timestamp": START + number * DAY + (100 * step + line) * SECOND,
+                        }
+                        for line in range(number + 1)
+                    ]
+                )
+                results[number] = results.get(number, 0) + done.added
+
+        threads = [threading.Thread(target=record, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == {number: 5 * (number + 1) for number in range(8)}
+        assert app.state.position == head + sum(results.values())
+        for number in range(8):
+            counts = app.portrait(f"w{number}").behaviour["events"].value
+            assert counts == {"view": 5 * (number + 1)}
+
+
+def test_point_in_time_never_sees_later_events(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        at = START + 180 * DAY
+        past = app.portrait("u5", at=at)
+        before = SHOP.events.filter(
+            pa.compute.and_(
+                pa.compute.equal(SHOP.events["user_id"], "u5"),
+                pa.compute.less_equal(SHOP.events["timestamp"], at),
+            )
+        )
+        assert past.behaviour["events"].value == {"purchase": len(before)}
+        head = app.state.position
+        app.record([{**more_events(app)[5], "timestamp": at - DAY}])
+        assert app.portrait("u5", at=at).behaviour["events"].value == {"purchase": len(before) + 1}
+        told = app.portrait("u5", at=at, known_at=head)
+        assert told.behaviour["events"].value == {"purchase": len(before)}
+
+
+def test_evidence_names_the_events_behind_a_slot(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        slot = app.portrait("u5").interests["type"]
+        events = app.evidence("u5", "interests.type", limit=1000)
+        assert len(events) == slot.events
+        assert events[0].timestamp == slot.changed_at
+        assert all(event.position >= 0 for event in events)
+
+
+def test_a_second_writer_and_wrong_keys_are_refused(tmp_path: Path) -> None:
+    app = filled(tmp_path)
+    program = (
+        "import sys; from limner.app import Limner; from limner.config import load\n"
+        "from limner.errors import StoreBusy\n"
+        "try: Limner.open(sys.argv[1])\n"
+        "except StoreBusy as e: print(e)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, app.config.store],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "to mend it" in ran.stdout
+    assert ran.stderr == ""
+    reader = Limner.open(config=settings(tmp_path), write=False)
+    assert reader.portrait("u1").behaviour["events"] == app.portrait("u1").behaviour["events"]
+    reader.close()
+    app.close()
+    (tmp_path / "shop.key").rename(tmp_path / "kept.key")
+    with pytest.raises(KeyMissing):
+        Limner.open(config=settings(tmp_path))
+    assert issubclass(StoreBusy, Exception)
+
+
+IMPORTER = """
+import sys
+from pathlib import Path
+from limner.app import Limner
+from limner.config import parse
+
+app = Limner.open(config=parse({"store": sys.argv[1], "clock": "events"}))
+print("open", flush=True)
+def shown(stage, done, total): print(done, flush=True)
+from limner.sources import files
+for kind in ("items", "users", "events"):
+    app.import_file(Path(sys.argv[2]) / f"{kind}.csv", kind=kind, progress=shown)
+app.close()
+print("done", flush=True)
+"""
+
+
+def test_killed_in_mid_import_and_started_again_ends_the_same(tmp_path: Path) -> None:
+    big = shop(users=300, items=200, trips=60, seed=1)
+    # without ids of their own, events are known by their content and its occurrence
+    big = replace(big, events=big.events.drop_columns("event_id"))
+    for kind in ("items", "users", "events"):
+        pyarrow.csv.write_csv(getattr(big, kind), tmp_path / f"{kind}.csv")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "torn").mkdir()
+
+    def start(folder: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", IMPORTER, f"sqlite:///{tmp_path / folder / 'shop.db'}",
+             str(tmp_path)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    with start("whole") as whole:
+        began = time.monotonic()
+        assert whole.stdout is not None
+        assert whole.stdout.readline() == "open\n"
+        opened = time.monotonic()
+        assert "done" in whole.stdout.read()
+        length = time.monotonic() - opened
+    assert opened - began < 60
+    shutil.copy(tmp_path / "whole/shop.key", tmp_path / "torn/shop.key")
+    rng = np.random.default_rng(0)
+    killed = 0
+    for _ in range(6):
+        with start("torn") as torn:
+            assert torn.stdout is not None
+            assert torn.stdout.readline() == "open\n"
+            time.sleep(float(rng.uniform(0.05, 0.7)) * length)
+            if torn.poll() is None:
+                torn.send_signal(signal.SIGKILL)
+                killed += 1
+    assert killed >= 3
+    with start("torn") as torn:
+        assert torn.stdout is not None
+        assert "done" in torn.stdout.read()
+    apps = [Limner.open(config=settings(tmp_path / name)) for name in ("whole", "torn")]
+    for app in apps:
+        app.refresh_population()
+    users = big.users["user_id"].to_pylist()
+    assert apps[0].state.position == apps[1].state.position
+    for user in users:
+        assert_same(apps[0].portrait(user), apps[1].portrait(user))
+    for app in apps:
+        app.close()
