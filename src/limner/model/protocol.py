@@ -68,6 +68,7 @@ class Interactions:
 
     @property
     def n_users(self) -> int:
+        """How many users there are, those without rows included."""
         return len(self.offsets) - 1
 
     def history(self, user: int, now: int, *, last: int | None = None) -> History:

@@ -1,0 +1,1 @@
+"""Evaluation: what was predicted against what came next, beside baselines."""

@@ -1,0 +1,1 @@
+"""Models: families of scores, their blend, and its artifacts."""

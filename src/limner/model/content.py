@@ -1,0 +1,107 @@
+"""What resembles the history by its attributes: category, type, brand, department.
+
+For each attribute the share of a user's decayed history that has the item's value is compared
+with everyone's share of it. The score is the mean log ratio over attributes, plus how much of its
+value's sales an item makes, so that among equals the better known comes first. It serves items
+that nobody bought yet as well as others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from limner.events.batch import DAY, F64
+from limner.model.artifacts import read_arrays, write_arrays
+from limner.model.popularity import ages, first_times
+from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class ContentConfig:
+    """`half_life_days`: of a history's events; `prior`: events' worth of everyone's shares that a
+    history starts from; `within`: weight of an item's popularity within its values.
+    """
+
+    half_life_days: float = 365.0
+    prior: float = 5.0
+    within: float = 0.3
+
+
+class Content:
+    """Mean log ratio of a user's share to everyone's, over the attributes of an item."""
+
+    def __init__(self, config: ContentConfig | None = None) -> None:
+        self.config = config or ContentConfig()
+        self.codes: dict[str, np.ndarray] = {}
+        self.shares: dict[str, F64] = {}
+        self.within: F32 = np.zeros(0, dtype=np.float32)
+
+    @property
+    def name(self) -> str:
+        """`content`."""
+        return "content"
+
+    def fit(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
+        """Count everyone's shares of each value."""
+        self.codes, self.shares = {}, {}
+        weights = data.weights * ages(data.times, self.config.half_life_days)
+        rows = first_times(data)
+        tried = np.bincount(data.items[rows], weights[rows], minlength=data.n_items)
+        within = np.zeros(data.n_items)
+        for name, known in features.codes.items():
+            codes = np.full(data.n_items, -1, dtype=np.int32)
+            codes[: len(known)] = known[: data.n_items]
+            size = int(codes.max(initial=-1)) + 2  # the last place is for unknown values
+            codes[codes < 0] = size - 1
+            counts = np.bincount(codes[data.items], weights, minlength=size)
+            shares = (counts + 0.5) / (counts.sum() + 0.5 * size)
+            by_value = np.bincount(codes, tried, minlength=size)
+            within += np.log((tried + 0.1) / (by_value[codes] + 1.0))
+            self.codes[name], self.shares[name] = codes, shares
+        self.within = (within * (self.config.within / max(1, len(self.codes)))).astype(np.float32)
+
+    def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
+        """Count again: one pass over `data`."""
+        self.fit(data, features, progress=progress)
+
+    def embed(self, histories: Sequence[History]) -> F32:
+        """No vector."""
+        return np.zeros((len(histories), 0), dtype=np.float32)
+
+    def score(self, histories: Sequence[History]) -> F32:
+        """Scores (n, n_items)."""
+        out = np.tile(self.within, (len(histories), 1))
+        for row, history in enumerate(histories):
+            age = (history.now - history.times) / DAY
+            weights = history.weights * np.exp2(-age / self.config.half_life_days)
+            total = weights.sum() + self.config.prior
+            for name, codes in self.codes.items():
+                shares = self.shares[name]
+                own = np.bincount(codes[history.items], weights, minlength=len(shares))
+                ratio: F64 = np.log((own + self.config.prior * shares) / (total * shares))
+                ratio[-1] = 0.0  # an unknown value says nothing
+                out[row] += (ratio / len(self.codes)).astype(np.float32)[codes]
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Write codes and shares."""
+        arrays: dict[str, np.ndarray] = {"within": self.within}
+        for number, name in enumerate(self.codes):
+            arrays[f"codes{number}"] = self.codes[name]
+            arrays[f"shares{number}"] = self.shares[name]
+        meta = {"config": asdict(self.config), "attributes": list(self.codes)}
+        write_arrays(folder, arrays, meta)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        arrays, meta = read_arrays(folder, ("within",))
+        self.config, self.within = ContentConfig(**meta["config"]), arrays["within"]
+        names = meta["attributes"]
+        files = [f"{kind}{n}" for n in range(len(names)) for kind in ("codes", "shares")]
+        arrays, _ = read_arrays(folder, files)
+        self.codes = {name: arrays[f"codes{n}"] for n, name in enumerate(names)}
+        self.shares = {name: arrays[f"shares{n}"] for n, name in enumerate(names)}

@@ -1,0 +1,55 @@
+"""Events that happened at one moment: the unit in which time passes for the models.
+
+All lines of a basket carry one time and one group, and no order among them is known. So models
+that use order see a moment (equal user, time and group) as one step, and a basket is neither
+ten visits nor a sequence. Without groups or ties every event is its own moment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from limner.events.batch import I64, Bool
+from limner.model.protocol import History
+
+
+def moments(owners: I64, times: I64, groups: I64) -> I64:
+    """The 0-based number of each row's moment, ascending; rows are sorted by owner, then time.
+
+    >>> moments(np.array([0, 0, 0, 1]), np.array([5, 5, 9, 9]), np.array([1, 1, 2, 2]))
+    array([0, 0, 1, 2])
+    """
+    if len(times) == 0:
+        return np.zeros(0, dtype=np.int64)
+    return np.cumsum(starts(owners, times, groups)) - 1
+
+
+def starts(owners: I64, times: I64, groups: I64) -> Bool:
+    """Which rows open a new moment."""
+    opens = np.ones(len(times), dtype=bool)
+    opens[1:] = (
+        (owners[1:] != owners[:-1]) | (times[1:] != times[:-1]) | (groups[1:] != groups[:-1])
+    )
+    return opens
+
+
+def owners_of(offsets: I64) -> I64:
+    """The user of each row."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def ordered_unique_counts(keys: I64) -> tuple[I64, I64]:
+    """(first index, length) of each run of equal neighbours in sorted `keys`."""
+    if len(keys) == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return first, np.diff(np.append(first, len(keys)))
+
+
+def flatten(histories: list[History]) -> tuple[I64, I64]:
+    """(owner of each event, now of each history) of histories laid end to end."""
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    return (
+        np.repeat(np.arange(len(histories)), lengths),
+        np.array([history.now for history in histories], dtype=np.int64),
+    )

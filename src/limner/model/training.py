@@ -1,0 +1,114 @@
+"""From interactions to a blend: fit the families, learn their weights, fit on everything."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+import numpy as np
+
+from limner.errors import ModelError
+from limner.metrics.splits import Truth, first_group_after
+from limner.model.blend import FAMILIES, TASKS, Blend, candidates, learn_weights
+from limner.model.frequency import Frequency, FrequencyConfig
+from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
+from limner.model.sequence import SequenceConfig, SequenceModel
+
+
+def families(features: ItemFeatures, *, seed: int = 0) -> dict[str, Model]:
+    """One new model of each family that can work here, by name.
+
+    Without attributes there is no content part; without PyTorch (the extra `model`) no sequence
+    part: the weights of the others are then learned without it.
+    """
+    out: dict[str, Model] = {}
+    for name, make in FAMILIES.items():
+        if name == "sequence":
+            if importlib.util.find_spec("torch") and importlib.util.find_spec("safetensors"):
+                out[name] = SequenceModel(SequenceConfig(seed=seed))
+        elif name == "frequency":
+            out[name] = Frequency(FrequencyConfig(seed=seed))
+        elif name != "content" or any(len(values) for values in features.values.values()):
+            out[name] = make()
+    return out
+
+
+def cutoff_of(interactions: Interactions, share: float = 0.9) -> int:
+    """The time before which `share` of all events lie, µs: a cutoff where none is given."""
+    if not len(interactions.times):
+        return 0
+    return int(np.quantile(interactions.times, share, method="higher"))
+
+
+def fit_all(
+    interactions: Interactions,
+    features: ItemFeatures,
+    *,
+    validation_cutoff: int | None = None,
+    models: dict[str, Model] | None = None,
+    seed: int = 0,
+    progress: Progress,
+) -> Blend:
+    """A blend that has learned from all of `interactions`.
+
+    The families are fitted on what came before `validation_cutoff` (by default the time before
+    which nine in ten events lie), the weights are learned on each user's first basket, session or
+    event from then on, and then every family is brought up to date with everything.
+    Raises ModelError if there is nothing to learn from.
+    """
+    if not len(interactions.items):
+        raise ModelError(
+            "there are no interactions to learn from", mend="import events first: limner import"
+        )
+    cutoff = cutoff_of(interactions) if validation_cutoff is None else validation_cutoff
+    blend = fit_before(
+        interactions, features, cutoff=cutoff, models=models, seed=seed, progress=progress
+    )
+    blend.update(interactions, features, progress=progress)
+    return blend
+
+
+def fit_before(
+    interactions: Interactions,
+    features: ItemFeatures,
+    *,
+    cutoff: int,
+    models: dict[str, Model] | None = None,
+    seed: int = 0,
+    progress: Progress,
+) -> Blend:
+    """Families fitted on what came before `cutoff`, weights learned on what came next."""
+    chosen = families(features, seed=seed) if models is None else models
+    past = interactions.before(cutoff)
+    for name, model in chosen.items():
+        progress(f"fitting {name}", 0, 1)
+        model.fit(past, features, progress=progress)
+        progress(f"fitting {name}", 1, 1)
+    truth, histories = questions(interactions, cutoff)
+    found = candidates(chosen, histories, truth, progress=progress)
+    names = list(chosen)
+    weights: dict[str, dict[str, float]] = {}
+    for task in TASKS:
+        learned = learn_weights(found[task])
+        weights[task] = {name: float(w) for name, w in zip(names, learned, strict=True)}
+    return Blend(chosen, weights)
+
+
+def questions(
+    interactions: Interactions, cutoff: int, *, before: int | None = None
+) -> tuple[Truth, Sequence[History]]:
+    """What each user did first at or after `cutoff`, and their history strictly before it.
+
+    Users without a history are left out: there is nothing personal to judge.
+    """
+    truth = first_group_after(
+        interactions.offsets,
+        interactions.items,
+        interactions.times,
+        interactions.groups,
+        cutoff,
+        before=before,
+    )
+    histories = [interactions.history(int(user), cutoff) for user in truth.users]
+    known = np.array([len(history) > 0 for history in histories], dtype=bool)
+    return truth.take(known), [history for history in histories if len(history)]
