@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -343,8 +344,7 @@ def _known(app: Limner, user: str) -> None:
 def _sure(session: Session, user: str, yes: bool) -> bool:
     if yes:
         return True
-    stdin = click.get_text_stream("stdin")
-    if session.json or not stdin.isatty():
+    if session.json or not sys.stdin.isatty():
         raise UsageError("there is nobody to ask whether it is meant", mend="add --yes")
     if click.confirm(f"Erase user {user!r} for good?"):
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,8 +72,8 @@ class Session:
     def console(self) -> Console:
         """Where text for people goes."""
         console = Console(highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = max(console.width, WIDTH)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = WIDTH
         return console
 
     @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from limner.cli.session import Session, common, with_session
-from limner.errors import MissingExtra, UsageError
+from limner.errors import UsageError
 
 
 @click.command(epilog="\b\nExample:\n  limner init shop --domain ecommerce")
@@ -39,10 +39,11 @@ def init(session: Session, directory: Path, domain: str) -> None:
         session.emit(made)
         return
     say = session.console().print
-    say(f"made {made['config']}: every setting, with its default and meaning", soft_wrap=True)
-    say(f"made the store {made['store']}", soft_wrap=True)
-    say(f"made its key {made['key_file']}: keep a copy elsewhere, nothing opens the store without",
-        soft_wrap=True)  # fmt: skip
+    say(f"made {file}: every setting, with its default and meaning", soft_wrap=True)
+    say(f"made {settings.store.removeprefix('sqlite:///')}: the store", soft_wrap=True)
+    if settings.key_path() is not None:
+        say(f"made {settings.key_path()}: its key; the store cannot be opened without it, so keep "
+            "a copy elsewhere", soft_wrap=True)  # fmt: skip
     into = "" if directory == Path() else f"cd {directory} && "
     say(f"\nnext: {into}limner import events.csv --items items.csv", soft_wrap=True)
 
@@ -93,8 +94,6 @@ def serve(session: Session, host: str | None, port: int | None) -> None:
 @with_session
 def demo(session: Session, directory: Path) -> None:
     """Show all of it on 1.5 million real grocery purchases, in a few minutes."""
-    try:
-        from limner import demo as demonstration  # type: ignore[attr-defined,unused-ignore]
-    except ModuleNotFoundError as error:
-        raise MissingExtra("the demonstration", "demo") from error
-    demonstration.run(directory, session.json)
+    from limner.demo import run
+
+    run(directory, session.json)

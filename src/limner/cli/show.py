@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
@@ -87,11 +88,11 @@ def portrait(console: Console, seen: Portrait) -> None:
     console.print(head)
     for section, slots in seen.sections().items():
         console.print(_section(section, slots, seen.at))
-    any_slot = next((f"{s}.{n}" for s, slots in seen.sections().items() for n in slots), None)
-    if any_slot:
+    named = [f"{section}.{name}" for section, slots in seen.sections().items() for name in slots]
+    if named:
         console.print(
-            "The bar says how sure Limner is. To see the events behind a line, for instance:\n"
-            f"  limner portrait {_quoted(seen.user_id)} --evidence {any_slot}",
+            "The bar says how sure Limner is, and the line below what a slot rests on. To see its "
+            f"events:\n  limner portrait {_quoted(seen.user_id)} --evidence {named[-1]}",
             style="dim",
             soft_wrap=True,
         )
@@ -99,31 +100,27 @@ def portrait(console: Console, seen: Portrait) -> None:
 
 def _section(section: str, slots: Mapping[str, Slot], now: int) -> Panel:
     table = Table(box=None, expand=True, show_header=False, padding=(0, 1))
-    table.add_column(ratio=3, style="bold")
-    table.add_column(ratio=9)
+    table.add_column(width=16, style="bold")
+    table.add_column(ratio=1, overflow="fold")
     table.add_column(width=14, no_wrap=True, style="cyan")
-    table.add_column(ratio=5, style="dim")
     for name, slot in slots.items():
         age = "" if slot.changed_at is None else f", newest {ago(max(now - slot.changed_at, 0))}"
         events = f"{slot.events:,} event{'s' if slot.events != 1 else ''}{age}"
-        table.add_row(
-            Text(slot.label or name.replace("_", " ")),
-            Text(slot.text + _among_others(slot)),
-            gauge(slot.confidence),
-            Text(f"{events}\n{section}.{name}"),
-        )
+        said = Text(slot.text + _among_others(slot))
+        said.append(f"\n{events}: {section}.{name}", style="dim")
+        table.add_row(Text(slot.label or name.replace("_", " ")), said, gauge(slot.confidence))
     content = table if slots else Text("nothing is known yet", style="dim")
     return Panel(content, title=TITLES[section], title_align="left", border_style="blue")
 
 
 def _among_others(slot: Slot) -> str:
-    said = []
-    if slot.tier:
-        said.append(f"{slot.tier} tier")
-    if slot.percentile is not None:
-        said.append(f"above {slot.percentile * 100:.0f} % of users")
-    new = [text for text in said if text not in slot.text]
-    return f" ({', '.join(new)})" if new else ""
+    above = "" if slot.percentile is None else f"{slot.percentile * 100:.0f} % of"
+    said = [
+        text
+        for word, text in ((slot.tier, f"{slot.tier} tier"), (above, f"above {above} users"))
+        if word and word not in slot.text
+    ]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def evidence(console: Console, found: Evidence) -> None:
@@ -176,22 +173,27 @@ def recommendations(console: Console, listed: Recommendations) -> None:
     if not listed.items:
         return
     parts = sorted({part for item in listed.items for part in item.parts})
+    columns = console.width >= 56 + 12 * len(parts)
     table = Table(title=f"For user {listed.user_id}", title_justify="left", title_style="bold")
     table.add_column("", justify="right")
-    table.add_column("item", ratio=1, min_width=24)
+    table.add_column("item", ratio=1)
     table.add_column("score", justify="right", style="bold")
-    for place, part in enumerate(parts):
+    for place, part in enumerate(parts if columns else ()):
         sign = "+" if place else "="
         table.add_column(f"{sign} {part.replace('_', ' ')}", justify="right", style="cyan")
     for item in listed.items:
-        shown, score = summing({part: item.parts.get(part, 0.0) for part in parts}, item.score)
+        given = {part: item.parts.get(part, 0.0) for part in parts}
+        shown, score = summing(given, item.score)
         title = Text(item.title)
         if item.title != item.item_id:
             title.append(f"  {item.item_id}", style="dim")
-        for said in (item.reason, *(_step(step) for step in item.steps)):
-            if said:
-                title.append(f"\n  {said}", style="italic dim")
-        table.add_row(str(item.rank), title, score, *shown)
+        said = [item.reason, *map(_step, item.steps)]
+        if not columns:
+            named = zip(shown, parts, strict=True)
+            said.append("= " + " + ".join(f"{n} {part.replace('_', ' ')}" for n, part in named))
+        below = [Padding(Text(text, style="italic dim"), (0, 0, 0, 2)) for text in said if text]
+        cells = shown if columns else []
+        table.add_row(str(item.rank), Group(title, *below), score, *cells)
     console.print(table)
     if not any(item.reason for item in listed.items):
         example = f"limner why {_quoted(listed.user_id)} {_quoted(listed.items[0].item_id)}"
@@ -221,7 +223,8 @@ def why(console: Console, found: Why) -> None:
     table.add_row("score", score, by_score, style="bold")
     console.print(table)
     for reason in found.reasons:
-        basis = f", {len(reason.events)} events" if reason.events else ""
+        n = len(reason.events)
+        basis = f", {n} event{'s' if n != 1 else ''}" if n else ""
         console.print(Text(f"• {reason.text}"), Text(f"(worth {reason.effect:.3f}{basis})", "dim"))
     for step in found.steps:
         console.print(Text(f"• {_step(step)}"))
@@ -354,7 +357,7 @@ def report(console: Console, found: Report) -> None:
 
 def _interval(found: Interval, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def status(console: Console, found: Mapping[str, Any], now: int) -> None:
