@@ -125,9 +125,10 @@ class EventBatch:
 
     def array(self, name: str) -> pa.Array:
         """One column as an Arrow array; all null if the batch has no such property."""
-        if name not in self.table.column_names:
+        index = self.table.schema.get_field_index(name)
+        if index < 0:
             return pa.nulls(len(self))
-        column = self.table.column(name)
+        column = self.table.column(index)
         return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
     def numbers(self, name: str, missing: float = np.nan) -> F64:
@@ -136,7 +137,10 @@ class EventBatch:
 
     def times(self, name: str = "timestamp") -> I64:
         """A time column as int64 µs; 0 where null."""
-        array: I64 = pc.fill_null(self.array(name), 0).to_numpy(zero_copy_only=False)
+        column = self.array(name)
+        if column.null_count:
+            column = pc.fill_null(column, 0)
+        array: I64 = column.to_numpy(zero_copy_only=False)
         return array
 
     def codes(self, name: str) -> tuple[I32, list[Any]]:
@@ -226,7 +230,8 @@ def as_codes(array: pa.Array) -> tuple[I32, list[Any]]:
     elif len(array.dictionary) > 2 * len(array):
         # a slice drags along the dictionary of the whole: keep what it uses
         array = array.cast(array.type.value_type).dictionary_encode()
-    codes: I32 = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+    indices = pc.fill_null(array.indices, -1) if array.indices.null_count else array.indices
+    codes: I32 = indices.to_numpy(zero_copy_only=False)
     return codes.astype(np.int32, copy=False), array.dictionary.to_pylist()
 
 
@@ -242,7 +247,11 @@ def as_numbers(array: pa.Array, missing: float = np.nan) -> F64:
         return np.array([_number(value, missing) for value in array.to_pylist()], dtype=np.float64)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
-    numbers: F64 = pc.fill_null(array.cast(pa.float64()), missing).to_numpy(zero_copy_only=False)
+    if array.type != pa.float64():
+        array = array.cast(pa.float64())
+    if array.null_count:
+        array = pc.fill_null(array, missing)
+    numbers: F64 = array.to_numpy(zero_copy_only=False)
     return numbers
 
 
