@@ -93,10 +93,10 @@ class Remote:
                 answer = self.ask("POST", "/v1/events", Accepted, body=events)
             except AllRefused as error:
                 answer = Accepted(0, 0, error.refused, as_of)
-            refused += [
-                Refused(str(path), lines[row.line - 1], row.rule, row.reason, events[row.line - 1])
-                for row in answer.refused
-            ]
+            for row in answer.refused:
+                event = dict(events[row.line - 1])
+                shown = {**event.pop("properties"), **event}
+                refused.append(Refused(str(path), lines[row.line - 1], row.rule, row.reason, shown))
             added, repeated = added + answer.added, repeated + answer.repeated
             as_of, sent = answer.as_of, sent + len(events)
             progress(kind, sent, 0)
@@ -159,36 +159,35 @@ def _requests(
 ) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
     """(lines, events) of each request.
 
-    A row without an id gets one from its content and the number of its occurrence in the file,
-    so that it counts once however often the file is sent, and however it is cut.
+    The server tells rows of equal content in one request apart by counting them. Where an earlier
+    request had such a row already, it gets an id, so that it is not taken for that one.
     """
-    seen: Counter[bytes] = Counter()
+    earlier: Counter[bytes] = Counter()
     for batch in batches:
         for start in range(0, len(batch), BATCH):
             rows = batch.table.slice(start, BATCH).to_pylist()
-            lines = [int(row["line"]) for row in rows]
-            yield lines, [_event(row, source, seen) for row in rows]
+            lines = [int(row.pop("line")) for row in rows]
+            here: Counter[bytes] = Counter()
+            events = []
+            for row in rows:
+                digest = hashlib.blake2b(row.pop("content"), digest_size=16).digest()
+                event = _event(row, source)
+                if digest in earlier and "event_id" not in event:
+                    event["event_id"] = f"{digest.hex()}-{earlier[digest] + here[digest]}"
+                here[digest] += 1
+                events.append(event)
+            yield lines, events
+            earlier += here
 
 
-def _event(row: dict[str, Any], source: str, seen: Counter[bytes]) -> dict[str, Any]:
-    content = row.pop("content")
-    row.pop("line")
-    event = {
-        name: _plain(value)
-        for name, value in row.items()
-        if value is not None and not name.startswith(PROPERTY)
+def _event(row: dict[str, Any], source: str) -> dict[str, Any]:
+    given = {name: _plain(value) for name, value in row.items() if value is not None}
+    properties = {
+        name.removeprefix(PROPERTY): given.pop(name)
+        for name in list(given)
+        if name.startswith(PROPERTY)
     }
-    event["properties"] = {
-        name.removeprefix(PROPERTY): _plain(value)
-        for name, value in row.items()
-        if value is not None and name.startswith(PROPERTY)
-    }
-    if "event_id" not in event:
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        event["event_id"] = f"{digest.hex()}-{seen[digest]}"
-        seen[digest] += 1
-    event["source"] = source
-    return event
+    return {**given, "source": source, "properties": properties}
 
 
 def _plain(value: Any) -> Any:
