@@ -1,0 +1,177 @@
+"""Pools of keyed entries: size classes, reuse of blocks, bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limner.profile.merge import POSITION, TIME, Column
+from limner.profile.pool import MapSpec, Pool
+
+LIVES = (10.0, 100.0)
+SPEC = MapSpec((TIME, Column("count", "sum", "u4"), Column("w", "decay", "f8", 2, LIVES)), bound=40)
+
+
+def pool_of(spec: MapSpec, rows: int = 4) -> Pool:
+    pool = Pool(spec)
+    pool.resize(rows)
+    return pool
+
+
+def add(pool: Pool, row: int, *entries: tuple[int, int]) -> None:
+    """Add (key, time) entries of weight one."""
+    keys = np.array([key for key, _ in entries], dtype=pool.spec.key_dtype)
+    columns: dict[str, Any] = {
+        "t": np.array([time for _, time in entries], dtype=np.int64),
+        "p": np.array([time for _, time in entries], dtype=np.int64),
+        "count": np.ones(len(entries), dtype=np.uint32),
+        "w": np.ones((len(entries), 2)),
+    }
+    pool.add(np.full(len(entries), row), keys, {c.name: columns[c.name] for c in pool.spec.columns})
+
+
+def counts(pool: Pool, row: int) -> dict[int, int]:
+    keys, values = pool.entries(row)
+    assert len(set(keys.tolist())) == len(keys)
+    return dict(zip(keys.tolist(), values["count"].tolist(), strict=True))
+
+
+def test_a_user_grows_through_the_size_classes_and_keeps_every_entry() -> None:
+    pool = pool_of(SPEC)
+    for key in range(40):
+        add(pool, 1, (key, key))
+        add(pool, 2, (key, key), (0, key))
+        assert counts(pool, 1) == dict.fromkeys(range(key + 1), 1)
+        assert counts(pool, 2) == {0: key + 2} | dict.fromkeys(range(1, key + 1), 1)
+    assert pool.count(1) == 40
+    assert pool.count(0) == pool.count(3) == 0
+
+
+def test_many_new_keys_at_once_go_straight_to_the_class_they_need() -> None:
+    pool = pool_of(SPEC)
+    add(pool, 0, *((key, 0) for key in range(3)))
+    add(pool, 0, *((key, 0) for key in range(1, 33)))
+    assert counts(pool, 0) == {0: 1, 1: 2, 2: 2} | dict.fromkeys(range(3, 33), 1)
+
+
+def test_key_zero_is_a_key_like_others() -> None:
+    pool = pool_of(SPEC)
+    add(pool, 0, (7, 1))
+    assert counts(pool, 0) == {7: 1}
+    add(pool, 0, (0, 1))
+    assert counts(pool, 0) == {7: 1, 0: 1}
+
+
+def test_a_decayed_weight_is_kept_as_of_its_newest_time() -> None:
+    pool = pool_of(SPEC)
+    add(pool, 0, (5, 0), (5, 100))
+    add(pool, 0, (5, 50))
+    _, values = pool.entries(0)
+    expected = [[sum(2 ** (-age / life) for age in (100, 0, 50)) for life in LIVES]]
+    np.testing.assert_allclose(values["w"], expected, rtol=1e-12)
+    assert values["t"].tolist() == [100]
+
+
+def test_clearing_leaves_nothing_behind_in_the_block() -> None:
+    pool = pool_of(SPEC)
+    for row in range(3):
+        add(pool, row, *((key + 1, 9) for key in range(4 ** (row + 1) // 2)))
+    for row in range(3):
+        pool.clear(row)
+        assert pool.count(row) == 0
+    for name, array in pool.arrays().items():
+        if "columns" in name or "keys" in name or "count" in name:
+            column = next((c for c in SPEC.columns if name.endswith("columns." + c.name)), None)
+            assert (array == (column.identity if column else 0)).all(), name
+    add(pool, 3, (8, 1))
+    assert counts(pool, 3) == {8: 1}
+    np.testing.assert_array_equal(pool.entries(3)[1]["w"], [[1.0, 1.0]])
+
+
+def test_moving_to_a_larger_block_empties_the_smaller_one() -> None:
+    pool = pool_of(SPEC)
+    add(pool, 0, *((key, 9) for key in (1, 2, 3, 4)))
+    add(pool, 0, (5, 9))
+    assert pool.arrays()["4.keys"].tolist() == [[0, 0, 0, 0]]
+    assert pool.arrays()["4.free"].tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "add", "add", "clear"]),
+            st.integers(0, 3),
+            st.lists(st.tuples(st.integers(0, 12), st.integers(0, 50)), min_size=1, max_size=12),
+        ),
+        max_size=20,
+    )
+)
+def test_users_that_come_and_go_never_see_each_other(
+    steps: list[tuple[str, int, list[tuple[int, int]]]],
+) -> None:
+    pool = pool_of(SPEC)
+    truth: list[dict[int, int]] = [{} for _ in range(4)]
+    for what, row, entries in steps:
+        if what == "clear":
+            pool.clear(row)
+            truth[row] = {}
+        else:
+            add(pool, row, *entries)
+            for key, _ in entries:
+                truth[row][key] = truth[row].get(key, 0) + 1
+    assert [counts(pool, row) for row in range(4)] == truth
+    rows, keys, values = pool.every()
+    found = sorted(zip(rows.tolist(), keys.tolist(), values["count"].tolist(), strict=True))
+    assert found == sorted((row, k, n) for row in range(4) for k, n in truth[row].items())
+    copy = Pool(SPEC)
+    copy.load(pool.arrays())
+    assert [counts(copy, row) for row in range(4)] == truth
+
+
+def test_a_full_map_keeps_the_heaviest_and_says_what_a_key_may_lack() -> None:
+    pool = pool_of(MapSpec((TIME, Column("count", "sum", "u4")), bound=4))
+    add(pool, 0, *[(1, 0)] * 5, *[(2, 0)] * 4, *[(3, 0)] * 3, (4, 0), (5, 0), (6, 0), (7, 0))
+    assert pool.error(0, 0) == 0
+    add(pool, 0, (8, 0), (9, 0), (9, 0))
+    assert counts(pool, 0) == {1: 5, 2: 4, 3: 3, 9: 2}
+    assert pool.error(0, 0) == 1
+    # key 4 comes back without its past, and goes again: now it lacks two
+    add(pool, 0, *((key, 0) for key in (4, 5, 6, 7, 8)))
+    assert pool.error(0, 0) == 2
+
+
+def test_the_error_of_a_decaying_map_fades_with_time() -> None:
+    pool = pool_of(MapSpec((TIME, Column("w", "decay", "f8", 2, LIVES)), bound=4))
+    add(pool, 0, *((key, 0) for key in range(9)))
+    assert pool.error(0, 0) == 1
+    assert pool.error(0, 100) == 0.5
+    other = pool_of(pool.spec)
+    other.absorb(2, pool, 0)
+    add(other, 1, *((key, 100) for key in range(9)))
+    other.absorb(2, other, 1)
+    # what either lacked at the time, and what the merge of both let go
+    assert other.error(2, 100) >= 1.5
+
+
+def test_a_history_keeps_its_newest_entries_oldest_first() -> None:
+    pool = pool_of(MapSpec((TIME, POSITION), bound=5, unique=False, keep="newest"))
+    for time in (3, 14, 1, 15, 9, 2, 6, 5, 35, 8, 97, 93, 23, 84):
+        add(pool, 0, (time % 7, time))
+    keys, values = pool.entries(0)
+    assert values["t"].tolist() == [23, 35, 84, 93, 97]
+    assert keys.tolist() == [t % 7 for t in (23, 35, 84, 93, 97)]
+
+
+def test_what_a_newest_map_lets_go_is_added_up() -> None:
+    pool = pool_of(MapSpec((TIME, Column("count", "sum", "u4")), bound=4, keep="newest"))
+    for time in range(50):
+        add(pool, 0, (time, time), (time, time))
+    kept = counts(pool, 0)
+    spilled = pool.spilled.data[0].tolist()
+    assert max(kept) == 49 and min(kept) == 50 - len(kept)
+    assert len(kept) + spilled[0] == 50
+    assert sum(kept.values()) + spilled[1] == 100
