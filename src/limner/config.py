@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -21,7 +22,7 @@ from limner.errors import ConfigError
 from limner.events.clean import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.privacy.admit import PrivacyConfig
-from limner.profile.facet import FacetConfig
+from limner.profile.facet import FacetConfig, duration
 from limner.recommend.rank import RecommendConfig
 
 T = TypeVar("T")
@@ -102,8 +103,8 @@ def load(
     """The configuration of `path`, or `LIMNER_CONFIG`, or ./limner.toml if there is one.
 
     `over` (store, domain, …) is laid over everything. Relative paths in a file, and the store it
-    does not name, are relative to the file. Raises ConfigError for a file that is missing or cannot be read, an unknown key or
-    variable, or a value of the wrong type.
+    does not name, are relative to the file. Raises ConfigError for a file that is missing or
+    cannot be read, an unknown key or variable, or a value of the wrong type.
     """
     env = os.environ if environment is None else environment
     _check_environment(env)
@@ -141,24 +142,39 @@ def parse(
                       ("KEY_FILE", "key_file")):  # fmt: skip
         if env.get(f"LIMNER_{name}"):
             merged[key] = env[f"LIMNER_{name}"]
-    serve = dict(merged.get("serve", {}))
+    over_serve: dict[str, Any] = {}
     for name in ("HOST", "PORT", "API_KEY"):
         if env.get(f"LIMNER_{name}"):
             value = env[f"LIMNER_{name}"]
-            serve[name.lower()] = int(value) if name == "PORT" and value.isdigit() else value
-    if serve:
-        merged["serve"] = serve
+            over_serve[name.lower()] = int(value) if name == "PORT" and value.isdigit() else value
+    if over_serve and isinstance(merged.get("serve", {}), Mapping):
+        merged["serve"] = {**merged.get("serve", {}), **over_serve}
     merged.update({key: value for key, value in over.items() if value})
     domain = _domain(str(merged.get("domain", "ecommerce")), where)
     own_facets = merged.pop("facet", [])
+    if not isinstance(own_facets, list):
+        raise ConfigError("facet is no list of tables", where=where, mend="write it as [[facet]]")
     config = build(Config, merged, where)
+    for zone in (config.timezone, config.clean.tz):
+        _check_zone(zone, where)
+    duration(config.lateness, where)
     weights = {**DEFAULT_WEIGHT, **domain.get("weights", {}), **config.weights}
     found: dict[str, FacetConfig] = {}
     for source, facets in ((f"domain {config.domain}", domain["facet"]), (where, own_facets)):
         for index, raw in enumerate(facets):
-            facet = build(FacetConfig, raw, f"{source}, [[facet]] {raw.get('name', index + 1)}")
+            named = raw.get("name", index + 1) if isinstance(raw, Mapping) else index + 1
+            facet = build(FacetConfig, raw, f"{source}, [[facet]] {named}")
             found[facet.name] = replace(facet, weights={**weights, **facet.weights})
     return replace(config, weights=weights, facet=tuple(found.values()))
+
+
+def _check_zone(name: str, where: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(
+            f"{name!r} is no time zone", where=where, mend="use a name such as Europe/Berlin"
+        ) from None
 
 
 def build(cls: type[T], given: Mapping[str, Any], where: str) -> T:
