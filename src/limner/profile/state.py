@@ -285,8 +285,8 @@ class ProfileState:
 
     def fixed(self, facet: str, row: int) -> Values:
         """A facet's fixed columns of one user, as arrays of length 1."""
-        names = [name for name in self._dtype.names or () if name.startswith(facet + ".")]
-        return {name.removeprefix(facet + "."): self.records[name][row : row + 1] for name in names}
+        record = self.records[row : row + 1]
+        return {c.name: record[f"{facet}.{c.name}"] for c in self._columns[facet]}
 
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts behind the codes of a path."""

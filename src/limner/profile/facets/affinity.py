@@ -83,21 +83,23 @@ class Affinity:
         words = view.vocabulary(self.config.key).values
         whole = view.whole(self.name)[-1]
         overall = view.totals(self.name, keys)[:, -1] / whole if whole > 0 else np.zeros(len(keys))
-        entries = [
-            Entry(
-                key=words[key],
+        recent, lasting = shares.T
+
+        def entry(i: int) -> Entry:
+            return Entry(
+                key=words[keys[i]],
                 weight=float(weight[i, 1]),
-                share=float(shares[i, 1]),
-                recent_share=float(shares[i, 0]),
-                against_all=float(shares[i, 1] / overall[i]) if overall[i] > 0 else None,
+                share=float(lasting[i]),
+                recent_share=float(recent[i]),
+                against_all=float(lasting[i] / overall[i]) if overall[i] > 0 else None,
             )
-            for i, key in enumerate(keys.tolist())
-        ]
+
+        entries = [entry(i) for i in range(min(len(keys), SHOWN))]
         half_life = duration(self.config.half_life)
         sure = confidence(n, newest, half_life, now)
-        drift = 0.5 * float(np.abs(shares[:, 0] - shares[:, 1]).sum()) if total[0] else 0.0
-        rising = sorted(entries, key=lambda e: e.share - e.recent_share)[:2]
-        rising = [e for e in rising if e.recent_share > 1.5 * e.share and e.recent_share > 0.02]
+        drift = 0.5 * float(np.abs(recent - lasting).sum()) if total[0] else 0.0
+        most = np.argsort(np.round(lasting - recent, 5), kind="stable")[:2].tolist()
+        rising = [entry(i) for i in most if recent[i] > 1.5 * lasting[i] and recent[i] > 0.02]
         moved = (
             f"{percent(drift)} of the last weeks' interest lies elsewhere than the lasting one"
             + (f"; rising: {', '.join(e.key.lower() for e in rising)}" if rising else "")
@@ -107,7 +109,7 @@ class Affinity:
                 name=self.name,
                 section=self.config.section,
                 label=self.config.label,
-                value=entries[:SHOWN],
+                value=entries,
                 text=_sentence(entries),
                 confidence=sure,
                 events=n,
