@@ -7,7 +7,6 @@ arrive together are committed together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -21,13 +20,20 @@ from starlette.exceptions import HTTPException
 from limner import __version__
 from limner.app import Erased, Limner
 from limner.errors import LimnerError, NotFound
-from limner.events.batch import Event
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
 from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
+from limner.serve.answers import (
+    Accepted,
+    Evidence,
+    Live,
+    ProblemDocument,
+    Ready,
+    RefusedEvent,
+)
 from limner.serve.background import Trainer, Training
 from limner.serve.door import Door
 from limner.serve.problems import MEDIA_TYPE, of_error, problem
@@ -42,67 +48,6 @@ Errors are problem documents (RFC 9457), and `mend` says what to do."""
 
 
 # -- answers ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedEvent:
-    """An event that was refused: its number in the request, from 1, and how to mend it."""
-
-    line: int
-    rule: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of the events. All that is `added` is on disk and in the portraits."""
-
-    added: int
-    repeated: int
-    refused: list[RefusedEvent]
-    as_of: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The newest events behind a slot, newest first."""
-
-    user_id: str
-    slot: str
-    events: list[Event]
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What the server has: `position` is the log's next, `model` the version that scores."""
-
-    status: str
-    users: int
-    items: int
-    position: int
-    model: str | None
-    training: Training
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """That the server answers."""
-
-    status: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemDocument:
-    """An error (RFC 9457). `mend` says what to do about it; `refused` names refused events."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    mend: str = ""
-    where: str = ""
-    refused: list[RefusedEvent] = field(default_factory=list)
 
 
 ANSWERS = (

@@ -1,0 +1,69 @@
+"""What the API answers with, where that is not a value of the app itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from limner.events.batch import Event
+from limner.serve.background import Training
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEvent:
+    """An event that was refused: its number in the request, from 1, and how to mend it."""
+
+    line: int
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of the events. All that is `added` is on disk and in the portraits."""
+
+    added: int
+    repeated: int
+    refused: list[RefusedEvent]
+    as_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The newest events behind a slot, newest first."""
+
+    user_id: str
+    slot: str
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the server has: `position` is the log's next, `model` the version that scores."""
+
+    status: str
+    users: int
+    items: int
+    position: int
+    model: str | None
+    training: Training
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """That the server answers."""
+
+    status: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemDocument:
+    """An error (RFC 9457). `mend` says what to do about it; `refused` names refused events."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    mend: str = ""
+    where: str = ""
+    refused: list[RefusedEvent] = field(default_factory=list)
