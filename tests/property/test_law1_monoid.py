@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from importlib.resources import files
 from random import Random
 from typing import Any
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.events.batch import DAY, I64, EventBatch
-from limner.profile.facet import Facet, FacetConfig
+from limner.profile.events import Events
+from limner.profile.facet import Facet, FacetConfig, Lifted, Slot, View
 from limner.profile.facets import KINDS, build
+from limner.profile.merge import Column
 from limner.testing.laws import (
     LAWS,
     START,
@@ -24,13 +27,9 @@ from limner.testing.laws import (
     differences,
     distances,
     empty_state,
-    event_rows,
     folded,
-    item_rows,
-    lifted_alone,
     merged,
     shuffled,
-    sizes,
     times,
 )
 
@@ -85,22 +84,75 @@ def _suite(name: str, facet: Facet) -> type[FacetLaws]:
     return type(name, (FacetLaws,), {"facet": facet})
 
 
-for _facet in shop():
-    globals()[f"TestShop_{_facet.name}"] = _suite(f"TestShop_{_facet.name}", _facet)
+class TestShop(FacetLaws):
+    facets = shop()
+
+
 for _kind, _facets in KINDS_TRIED.items():
     for _n, _facet in enumerate(_facets):
         globals()[f"Test_{_kind}_{_n}"] = _suite(f"Test_{_kind}_{_n}", _facet)
 
 
-@LAWS
-@given(items=item_rows(), rows=event_rows(), order=st.randoms(use_true_random=False))
-def test_all_facets_of_the_shop_together(items: list[Row], rows: list[Row], order: Random) -> None:
-    empty = empty_state(shop(), items)
-    batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
-    alone = lifted_alone(empty, batch, positions)
-    whole = folded(empty, batch, positions, [np.arange(len(batch))])
-    scale = sizes(alone)
-    assert differences(whole, merged(empty, alone, order), scale) == []
+# -- the suite itself --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A facet that counts an event as much as there are events in its batch."""
+
+    name: str = "broken"
+    columns: tuple[Column, ...] = (Column("sum", "sum"),)
+    map: None = None
+
+    def lift(self, events: Events) -> Lifted:
+        touched = events.ordinary.nonzero()[0]
+        return Lifted(touched, {"sum": np.full(len(touched), float(len(events)))})
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        return []
+
+
+@dataclass(frozen=True)
+class Interned(Broken):
+    """A facet that shows what order its items came in."""
+
+    def lift(self, events: Events) -> Lifted:
+        touched = (events.ordinary & (events.item >= 0)).nonzero()[0]
+        return Lifted(touched, {"sum": events.item[touched].astype(np.float64)})
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        total = float(view.fixed(self.name)["sum"][0])
+        return [Slot(self.name, "value", "", total, "", 1.0, 1, now)] if total else []
+
+
+ROWS: list[Row] = [
+    {"user_id": b"u" * 16, "event_type": "view", "timestamp": START + n, "item_id": f"item{n}"}
+    for n in (3, 1, 2)
+]
+
+
+def inner(law: Any) -> Any:
+    """A law without hypothesis around it."""
+    return law.hypothesis.inner_test
+
+
+def test_the_suite_refuses_a_facet_that_depends_on_its_batch() -> None:
+    suite = _suite("Suite", Broken())()
+    for law, more in (
+        (suite.test_any_order_and_any_grouping_gives_the_same_state, {}),
+        (suite.test_one_fold_is_many_folds_and_a_merge_of_parts, {"cuts": {1}}),
+    ):
+        with pytest.raises(AssertionError, match=r"broken\.sum"):
+            inner(law)(suite, items=[], rows=ROWS, order=Random(1), **more)
+
+
+def test_the_suite_refuses_a_facet_that_shows_the_order_of_arrival() -> None:
+    suite = _suite("Suite", Interned())()
+    rows = [row | {"user_id": bytes([n]) * 16} for n, row in enumerate(ROWS)]
+    with pytest.raises(AssertionError, match="is not"):
+        inner(suite.test_what_is_read_does_not_depend_on_arrival)(
+            suite, items=[], rows=rows, order=Random(1)
+        )
 
 
 # -- bounded maps ------------------------------------------------------------------------------
