@@ -28,7 +28,7 @@ from limner.model.protocol import History, Interactions, ItemFeatures, Model, Pr
 from limner.model.training import cutoff_of, fit_before, questions
 
 METRICS = ("hit_rate", "ndcg", "recall")
-_USERS = 64  # scored at once
+_USERS = 32  # scored at once
 
 Table = npt.NDArray[np.floating[Any]]
 Results = dict[str, dict[str, dict[str, F64]]]

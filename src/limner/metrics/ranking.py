@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from limner.events.batch import F64, I64, Bool
 
-_BLOCK = 256
+_BLOCK = 64
 
 
 def top_k(scores: npt.ArrayLike, k: int) -> I64:
@@ -27,8 +27,9 @@ def top_k(scores: npt.ArrayLike, k: int) -> I64:
     out = np.full((len(table), k), -1, dtype=np.int64)
     blocks = -(-n_items // _BLOCK)
     for row, line in enumerate(table):
-        items = np.arange(n_items)
-        if blocks > k:
+        if blocks <= k:
+            items = np.arange(n_items)
+        else:
             # A block whose best is below the k-th best block cannot hold one of the k best items.
             whole = n_items - n_items % _BLOCK
             best = line[:whole].reshape(-1, _BLOCK).max(axis=1)

@@ -30,7 +30,7 @@ from limner.model.sequence import SequenceModel
 Task = Literal["next", "new"]
 TASKS: tuple[Task, ...] = ("next", "new")
 
-_USERS = 64  # scored at once
+_USERS = 32  # scored at once
 
 FAMILIES: dict[str, Callable[[], Model]] = {
     "popularity": Popularity,

@@ -24,15 +24,17 @@ _GROUP_PRIOR = 20.0
 
 @dataclass(frozen=True, slots=True)
 class FrequencyConfig:
-    """`questions`: past moments learned from a user; `window_days`: how far back they lie;
-    `half_lives_days`: of the decayed counts; `prior`: strength of an item's mean repeat rate.
+    """`questions`: past moments learned from, in all; `window_days`: how far back in a user's time
+    they lie; `half_lives_days`: of the decayed counts; `prior`: strength of an item's mean repeat
+    rate; `negatives`: items not repeated that are learned from, at most.
     """
 
-    questions: int = 4
-    window_days: float = 60.0
+    questions: int = 6000
+    window_days: float = 30.0
     half_lives_days: tuple[float, float, float] = (7.0, 30.0, 120.0)
     prior: float = 30.0
     ridge: float = 1.0
+    negatives: int = 300_000
     seed: int = 0
 
 
@@ -86,8 +88,17 @@ class Frequency:
                 when,
             )
             keys = pairs.owner * data.n_items + pairs.item
-            truth = np.isin(keys, labels).astype(np.float64)
-            self.coefficients = _logistic(pairs.columns, truth, self.config.ridge)
+            truth = np.isin(keys, labels)
+            # Every repeat, and a sample of what was not repeated that stands for the rest.
+            share = min(1.0, self.config.negatives / max(1, int((~truth).sum())))
+            rng = np.random.default_rng(self.config.seed)
+            kept = np.flatnonzero(truth | (rng.random(len(truth)) < share))
+            self.coefficients = _logistic(
+                pairs.columns[kept],
+                truth[kept].astype(np.float64),
+                np.where(truth[kept], 1.0, 1.0 / share),
+                self.config.ridge,
+            )
         else:
             self.coefficients = np.zeros(0)
         everything = np.ones(len(owners), dtype=bool)
@@ -137,7 +148,7 @@ class Frequency:
     def _questions(self, data: Interactions, owners: I64) -> tuple[I64, I64, I64]:
         """(users, times asked, keys question · n_items + item of what came next).
 
-        A question is put at an even chance of time within the user's last `window_days`, so long
+        A question, to a user drawn at random, is put at an even chance of time within the user's last `window_days`, so long
         waits are met as often as in life, and its answer is the user's next moment.
         """
         rng = np.random.default_rng(self.config.seed)
@@ -146,21 +157,23 @@ class Frequency:
         when: list[int] = []
         labels: list[I64] = []
         window = int(self.config.window_days * DAY)
-        for user in range(data.n_users):
+        several = np.flatnonzero(np.diff(data.offsets) >= 2)
+        each = min(8, -(-self.config.questions // max(1, len(several))))
+        drawn = rng.permutation(np.repeat(several, each))[: self.config.questions]
+        for user in np.sort(drawn):
             start, stop = int(data.offsets[user]), int(data.offsets[user + 1])
-            if stop - start < 2 or data.times[start] == data.times[stop - 1]:
-                continue
             times = data.times[start:stop]
+            if times[0] == times[-1]:
+                continue
             earliest = max(int(times[0]) + 1, int(times[-1]) - window)
-            latest = int(times[-1])
-            for at in rng.integers(earliest, latest + 1, size=self.config.questions):
-                row = int(np.searchsorted(times, at))
-                end = int(np.searchsorted(moment[start:stop], moment[start + row], side="right"))
-                labels.append(
-                    len(asked) * np.int64(data.n_items) + data.items[start + row : start + end]
-                )
-                asked.append(user)
-                when.append(int(at))
+            at = int(rng.integers(earliest, int(times[-1]) + 1))
+            row = int(np.searchsorted(times, at))
+            end = int(np.searchsorted(moment[start:stop], moment[start + row], side="right"))
+            labels.append(
+                len(asked) * np.int64(data.n_items) + data.items[start + row : start + end]
+            )
+            asked.append(int(user))
+            when.append(at)
         return (
             np.array(asked, dtype=np.int64),
             np.array(when, dtype=np.int64),
@@ -268,21 +281,21 @@ def _sigmoid(x: F64) -> F64:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0))))
 
 
-def _logistic(columns: F64, truth: F64, ridge: float) -> F64:
+def _logistic(columns: F64, truth: F64, weight: F64, ridge: float) -> F64:
     """Coefficients by Newton's method on standardised columns; the constant is unpenalised."""
     mean, spread = columns.mean(axis=0), columns.std(axis=0)
     mean[0], spread[0] = 0.0, 1.0
     spread[spread < 1e-9] = 1.0
     x = (columns - mean) / spread
     beta = np.zeros(x.shape[1])
-    share = np.clip(truth.mean(), 1e-6, 1 - 1e-6)
+    share = np.clip((truth @ weight) / weight.sum(), 1e-6, 1 - 1e-6)
     beta[0] = np.log(share / (1 - share))
     penalty = np.full(len(beta), ridge)
     penalty[0] = 1e-6
     for _ in range(12):
         p = _sigmoid(x @ beta)
-        gradient = x.T @ (truth - p) - penalty * beta
-        curvature = (x * (p * (1 - p))[:, None]).T @ x + np.diag(penalty)
+        gradient = x.T @ (weight * (truth - p)) - penalty * beta
+        curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)
         beta += np.clip(step, -2.0, 2.0)
         if np.abs(step).max() < 1e-5:

@@ -52,18 +52,18 @@ class SequenceConfig:
 
     depth: int = 2
     length: int = 96
-    passes: int = 4
+    passes: int = 3
     update_passes: int = 2
     batch: int = 48
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 2.0
     dropout: float = 0.2
     repeat_weight: float = 0.5
     negatives: int = 2048
     full_softmax_below: int = 20_000
     half_life_days: float = 14.0
-    holdout: float = 0.1
-    threads: int = 2
+    holdout: float = 0.05
+    threads: int = 1
     seed: int = 0
 
     @property
