@@ -45,8 +45,8 @@ def parse_events(
     `content_type` tells JSON from JSON lines (`application/x-ndjson`); of any other, JSON is
     tried first. Keys may be the fields' own names or the usual ones (`userId`, `event`, …); an
     object under `properties`, and all other keys, are properties. An event without a time gets
-    `now` (µs), and counts as another event than the same one sent later. `line` counts events
-    from 1. There is a batch for each `source` that events name, since it is part of their
+    `now` (µs), and unless it has an id counts as another event than the same one sent later.
+    `line` counts events from 1. There is a batch for each `source` that events name, since it is part of their
     identity; `source` is that of the others.
     Raises InputError if the body as a whole cannot be read or is over `MAX_BYTES` or
     `MAX_EVENTS`.
@@ -177,7 +177,9 @@ def _batch(rows: list[tuple[int, Row, Row]], where: str, source: str, now: int) 
     added = []
     for _, _, event in rows:
         timeless = event.get("timestamp") in (None, "")
-        added.append(str(now).encode() if timeless else b"")
+        # An event with an id is the same one however often, and whenever, it is sent.
+        nameless = event.get("event_id") in (None, "")
+        added.append(str(now).encode() if timeless and nameless else b"")
         if timeless:
             event["timestamp"] = now
     names = list(dict.fromkeys(name for _, _, event in rows for name in event))
