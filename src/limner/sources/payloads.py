@@ -46,8 +46,8 @@ def parse_events(
     tried first. Keys may be the fields' own names or the usual ones (`userId`, `event`, …); an
     object under `properties`, and all other keys, are properties. An event without a time gets
     `now` (µs), and unless it has an id counts as another event than the same one sent later.
-    `line` counts events from 1. There is a batch for each `source` that events name, since it is part of their
-    identity; `source` is that of the others.
+    `line` counts events from 1. There is a batch for each `source` that events name, since it is
+    part of their identity; `source` is that of the others.
     Raises InputError if the body as a whole cannot be read or is over `MAX_BYTES` or
     `MAX_EVENTS`.
 
