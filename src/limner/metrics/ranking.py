@@ -74,8 +74,7 @@ def hit_rate(found: Bool, k: int) -> F64:
     >>> hit_rate(np.array([[False, True], [False, False]]), 2)
     array([1., 0.])
     """
-    any_found: F64 = found[:, :k].any(axis=1).astype(np.float64)
-    return any_found
+    return np.asarray(found[:, :k].any(axis=1), dtype=np.float64)
 
 
 def recall(found: Bool, sizes: npt.ArrayLike, k: int) -> F64:

@@ -123,7 +123,9 @@ class Blend:
         return cls(models, head["weights"])
 
     def _used(self, task: Task) -> dict[str, float]:
-        return {name: w for name, w in self.weights[task].items() if w and name in self.models}
+        weights = self.weights[task]
+        used = {name: weights[name] for name in self.models if weights.get(name)}
+        return used or dict.fromkeys(list(self.models)[:1], 0.0)
 
 
 def total(parts: Mapping[str, F64]) -> F64:

@@ -148,8 +148,9 @@ class Frequency:
     def _questions(self, data: Interactions, owners: I64) -> tuple[I64, I64, I64]:
         """(users, times asked, keys question · n_items + item of what came next).
 
-        A question, to a user drawn at random, is put at an even chance of time within the user's last `window_days`, so long
-        waits are met as often as in life, and its answer is the user's next moment.
+        A question, to a user drawn at random, is put at an even chance of time within the user's
+        last `window_days`, so long waits are met as often as in life, and its answer is the
+        user's next moment.
         """
         rng = np.random.default_rng(self.config.seed)
         moment = moments(owners, data.times, data.groups)
