@@ -63,7 +63,7 @@ class Catalog:
     @property
     def attributes(self) -> list[str]:
         """Names of the attributes that any version has."""
-        return sorted(self.words)
+        return sorted(self._codes)
 
     def intern(self, codes: I32, values: list[str]) -> I32:
         """Dense ids of item texts; unknown items get one."""

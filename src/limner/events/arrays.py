@@ -47,6 +47,18 @@ class Vocabulary:
             out[index] = code
         return out
 
+    def blank(self, codes: Iterable[int]) -> None:
+        """Forget the texts of these codes for good; the codes of the others stay.
+
+        >>> words = Vocabulary(["tea", "milk"])
+        >>> words.blank([0])
+        >>> words.values, words.code("tea"), words.code("milk")
+        (['', 'milk'], -1, 1)
+        """
+        for code in codes:
+            self._codes.pop(self.values[code], None)
+            self.values[code] = ""
+
     def translate(self, codes: I32, values: Sequence[str]) -> I32:
         """Codes into `values` (−1 for null) as codes of this vocabulary, −1 kept.
 

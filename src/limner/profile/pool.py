@@ -31,6 +31,9 @@ class MapSpec:
     the first decayed or summed column) or "newest" (the greatest time). What a "newest" map lets
     go is added up in `Pool.spilled`, so its totals stay exact. A history is a map with
     `unique=False`: entries never merge, and the newest `bound` of them are the state.
+
+    `texts` pairs what holds codes of texts ("key" or a column) with the path of their vocabulary.
+    It MUST name them all: erasing a user forgets the texts that no map holds (law 6).
     """
 
     columns: tuple[Column, ...]
@@ -38,6 +41,7 @@ class MapSpec:
     key_dtype: str = "i4"
     unique: bool = True
     keep: Literal["heaviest", "newest"] = "heaviest"
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 class _Class:

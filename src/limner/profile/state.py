@@ -265,7 +265,24 @@ class ProfileState:
         self.clear(row)
         self.users[row] = None
         self._free.append(row)
+        self._forget_texts()
         return 1
+
+    def _forget_texts(self) -> None:
+        """Blank the texts that no user's map holds any more; those of items are nobody's own."""
+        held: dict[str, set[int]] = {}
+        for pool in self.pools.values():
+            own = [(what, path) for what, path in pool.spec.texts if path in self.words]
+            if own:
+                _, keys, values = pool.every()
+                for what, path in own:
+                    codes = np.unique(keys if what == "key" else values[what]).tolist()
+                    held.setdefault(path, set()).update(codes)
+        for path, codes in held.items():
+            vocabulary = self.words[path]
+            vocabulary.blank(
+                code for code, text in enumerate(vocabulary.values) if text and code not in codes
+            )
 
     def holds(self, user: bytes) -> bool:
         """Whether the state has a row of this pseudonym."""

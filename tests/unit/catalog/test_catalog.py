@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from limner.catalog.catalog import Catalog, hash64
 from limner.events.batch import I32, I64, EventBatch
 from limner.events.raw import ITEM
+from limner.profile.events import vocabulary
 from limner.profile.state import ProfileState
 
 Row = dict[str, Any]
@@ -182,6 +183,14 @@ def test_items_seen_or_described_are_available() -> None:
     touch(catalog, "seen", 7)
     put(catalog, version("described", 0, brand="x"))
     assert catalog.available().tolist() == [False, True, True]
+
+
+def test_an_attribute_that_is_only_asked_for_is_none() -> None:
+    catalog = Catalog()
+    put(catalog, version("a", 0, brand="x"))
+    vocabulary("item.colour", catalog, {})
+    assert catalog.attributes == ["brand"]
+    assert catalog.describe(0) == {"brand": "x"}
 
 
 def test_hashes_do_not_depend_on_arrival() -> None:

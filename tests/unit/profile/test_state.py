@@ -9,9 +9,11 @@ import pytest
 
 from limner.errors import OutOfOrder
 from limner.events.batch import DAY, EventBatch
+from limner.profile import portrait
 from limner.profile.facet import FacetConfig
 from limner.profile.facets import build
 from limner.profile.merge import NEVER
+from limner.profile.population import Population
 from limner.profile.state import LATENESS, ProfileState
 from limner.testing.laws import differences
 
@@ -124,3 +126,40 @@ def test_slices_of_a_batch_fold_to_the_same_state() -> None:
         sliced.fold(start, batch.slice(start, min(start + 9, len(batch))))
     assert whole.position == sliced.position
     assert differences(whole, sliced) == []
+
+
+def test_erasing_a_user_forgets_the_texts_that_nobody_else_has() -> None:
+    def said(user: int, **attributes: str) -> dict[str, Any]:
+        given = {f"properties.{name}": text for name, text in attributes.items()}
+        return event(user, event_type="$user", item_id=None, value=None) | given
+
+    weights = {"purchase": 1.0}
+    state = ProfileState(
+        build(
+            [
+                FacetConfig("declared", "declared", "basic"),
+                FacetConfig(
+                    "sought", "affinity", "interests", key="properties.query", weights=weights
+                ),
+                FacetConfig("never", "recency", "behaviour", where={"properties.note": "yes"}),
+            ]
+        )
+    )
+    query: dict[str, Any] = {"properties.query": "shared", "properties.note": "private note"}
+    rows = [
+        said(1, mail="one@example.org", town="Ulm"),
+        said(2, town="Ulm"),
+        event(1, **query),
+        event(1, **query | {"properties.query": "only mine"}),
+        event(2, **query),
+    ]
+    state.fold(0, EventBatch.of(rows))
+    state.erase(bytes([1]) * 16)
+    kept = [text for vocabulary in state.words.values() for text in vocabulary.values]
+    assert sorted(text for text in kept if text) == ["Ulm", "shared", "town"]
+    state.fold(5, EventBatch.of([said(3, mail="three@example.org", town="Ulm")]))
+    slots = portrait.read(state, state.rows[bytes([3]) * 16], Population(), NOW, user_id="")
+    assert {n: s.value for n, s in slots.basic.items()} == {
+        "mail": "three@example.org",
+        "town": "Ulm",
+    }

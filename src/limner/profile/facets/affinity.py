@@ -42,7 +42,8 @@ class Affinity:
 
     @property
     def map(self) -> MapSpec:
-        return MapSpec((TIME, self.weight), self.config.bound)
+        texts = (("key", self.config.key),)
+        return MapSpec((TIME, self.weight), self.config.bound, texts=texts)
 
     def lift(self, events: Events) -> Lifted:
         weights = events.weights(self.config.weights)

@@ -33,7 +33,8 @@ class Tally:
 
     @property
     def map(self) -> MapSpec:
-        return MapSpec((TIME, Column("count", "sum", "u4")), self.config.bound)
+        columns = (TIME, Column("count", "sum", "u4"))
+        return MapSpec(columns, self.config.bound, texts=(("key", self.config.key),))
 
     def lift(self, events: Events) -> Lifted:
         mask = events.where(self.config.where)

@@ -34,7 +34,8 @@ class Declared:
     @property
     def map(self) -> MapSpec:
         columns = (TIME, POSITION, Column("value", "latest", "i4"))
-        return MapSpec(columns, self.config.bound, keep="newest")
+        texts = (("key", NAMES), ("value", VALUES))
+        return MapSpec(columns, self.config.bound, keep="newest", texts=texts)
 
     def lift(self, events: Events) -> Lifted:
         codes, values = events.codes("event_type")

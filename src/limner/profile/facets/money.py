@@ -179,7 +179,7 @@ class PriceLevel:
     @property
     def map(self) -> MapSpec:
         columns = (TIME, Column("count", "sum", "f4"), Column("log", "sum", "f8"))
-        return MapSpec(columns, self.config.bound)
+        return MapSpec(columns, self.config.bound, texts=(("key", self.config.key),))
 
     def lift(self, events: Events) -> Lifted:
         amount = events.total(self.config.of)
