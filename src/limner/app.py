@@ -479,11 +479,16 @@ class Limner:
         return row
 
     def portrait(
-        self, user_id: str, *, at: int | None = None, known_at: Position | None = None
+        self,
+        user_id: str,
+        *,
+        at: int | None = None,
+        known_at: Position | None = None,
+        vector: bool = True,
     ) -> Portrait:
         """What is known of a user now, or as of event time `at`, or as told by `known_at`.
 
-        Raises NotFound for an unknown user.
+        Without `vector` no model is loaded for it. Raises NotFound for an unknown user.
         """
         with self.writer.lock:
             row = self.known_row(user_id)
@@ -494,7 +499,7 @@ class Limner:
                 row = 0 if len(state) else -1
             seen = portrait.read(state, row, self.population, now, user_id=user_id)
             history = history_of(state, row, now)
-        scorer = self.scorer()
+        scorer = self.scorer() if vector else None
         if scorer is None or not len(history):
             return seen
         return replace(seen, vector=scorer.vector(history), model=scorer.version)
@@ -505,7 +510,7 @@ class Limner:
         Raises NotFound for an unknown user or slot.
         """
         self.known_row(user_id)
-        found = self.portrait(user_id).slot(slot)
+        found = self.portrait(user_id, vector=False).slot(slot)
         if found is None:
             raise NotFound(
                 f"there is no slot {slot!r} in this portrait",

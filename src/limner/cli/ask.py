@@ -48,7 +48,7 @@ def portrait(
         seen = session.remote(url).ask("GET", user_path(user, "portrait"), Portrait, at=at)
     else:
         with session.open(write=False) as app:
-            seen = app.portrait(user, at=moment_of(session, at))
+            seen = app.portrait(user, at=moment_of(session, at), vector=session.json)
     return session.emit(seen) if session.json else show.portrait(session.console(), seen)
 
 
