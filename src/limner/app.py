@@ -310,7 +310,11 @@ class Limner:
         ):
             bad, unreadable[:] = list(unreadable), []
             recorded = self.writer.record(
-                raw, occurrences=occurrences, import_id=entry.import_id, refused=bad
+                raw,
+                occurrences=occurrences,
+                import_id=entry.import_id,
+                refused=bad,
+                settle=False,
             )
             entry = _added(entry, recorded)
             found.update(recorded.found)
@@ -318,6 +322,9 @@ class Limner:
             progress(kind, entry.rows, total)
             if self.state.position - self._snapshot_at > SNAPSHOT_EVERY:
                 self.save_snapshot()
+        progress("late rows", entry.rows, total)
+        self.writer.settle()
+        self.store.seal()
         if unreadable:
             with self.store.transaction():
                 self.store.quarantine.add(unreadable, import_id=entry.import_id)
@@ -348,11 +355,13 @@ class Limner:
         with self.writer.commit_lock:
             positions, users, items = self.writer.positions_of_import(import_id)
             self.snapshots.drop()
-            gone = self.store.log.blank(positions, forget=True)
-            self.store.imports.save(replace(entry, undone_at=self._clock()))
-            left = [user for user in users if len(self.store.log.events_of(user)[0])]
+            with self.store.transaction():
+                gone = self.store.log.blank(positions, forget=True)
+                self.store.imports.save(replace(entry, undone_at=self._clock()))
+                left = [user for user in users if len(self.store.log.events_of(user)[0])]
+                for user in users.difference(left):
+                    self.store.identities.delete(user)
             for user in users.difference(left):
-                self.store.identities.delete(user)
                 self.state.erase(user)
             self.writer.forget_known()
             if items or len(left) > REFOLD_AT_MOST:
@@ -616,7 +625,8 @@ class Limner:
         if not any(part.holds(user) for part in self.erasables()):
             self.known_row(user_id)
         with self.writer.commit_lock:
-            removed = {part.name: part.erase(user) for part in self.erasables()}
+            with self.store.transaction():
+                removed = {part.name: part.erase(user) for part in self.erasables()}
             self.writer.forget_known()
             clean = {part.name: not part.holds(user) for part in self.erasables()}
             self.refresh_population()

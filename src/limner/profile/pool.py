@@ -183,6 +183,10 @@ class Pool:
             values = {name: column[order] for name, column in values.items()}
         self._insert(rows, keys, values)
 
+    def overflowed(self, row: int) -> bool:
+        """Whether this user's map ever let an entry go."""
+        return bool(self.spilled.data[row, 0] > 0 or np.any(self.dropped.data[row]))
+
     def absorb(self, row: int, other: Pool, other_row: int) -> None:
         """Merge another pool's user into this row."""
         keys, values = other._raw(other_row)

@@ -31,7 +31,8 @@ LATENESS = 7 * DAY
 class Folded:
     """What a fold leaves to do: users to fold again from the log.
 
-    `late_users`: rows with an event later than `lateness` behind their newest one.
+    `late_users`: rows with an event later than `lateness` behind their newest one that no merge
+    can take in exactly, because a bounded map of theirs has let something go.
     `late_items`: items whose earlier events now mean something else; whoever touched them.
     """
 
@@ -59,6 +60,9 @@ class ProfileState:
         self.position: Position = 0
         self._newest: int | None = NEVER
         self.rows: dict[bytes, int] = {}
+        self.owed_users: set[bytes] = set()
+        self.owed_items: set[int] = set()
+        """Who is to be folded again from the log, and whoever touched which items."""
         self.users: list[bytes | None] = []
         """Row → pseudonym, None for a row that an erased user left."""
         self._free: list[int] = []
@@ -190,10 +194,14 @@ class ProfileState:
         if not refolding:
             before = kept[events.row]
             behind = (before != NEVER) & (times != NEVER) & (times < before - self.lateness)
-            late = sorted(set(events.row[behind].tolist()))
+            late = [row for row in sorted(set(events.row[behind].tolist())) if self._bounded(row)]
         kept[rows] = np.maximum(kept[rows], newest)
         self._newest = max(self.newest_event, int(newest.max()))
         return late
+
+    def _bounded(self, row: int) -> bool:
+        """Whether a map of this user ever overflowed; without that any delay merges exactly."""
+        return any(pool.overflowed(row) for pool in self.pools.values())
 
     def _merge_fixed(self, facet: Facet, events: Events, lifted: Lifted) -> None:
         touched = lifted.touched
@@ -260,6 +268,7 @@ class ProfileState:
     def erase(self, user: bytes) -> int:
         """Drop a user and everything kept of them; 1 if there was one."""
         row = self.rows.pop(user, None)
+        self.owed_users.discard(user)
         if row is None:
             return 0
         self.clear(row)
@@ -349,6 +358,8 @@ class ProfileState:
             "records": self.records,
             "users": np.frombuffer(users, dtype=np.uint8).reshape(-1, 16),
             "free": np.array(self._free, dtype=np.int64),
+            "owed_users": np.frombuffer(b"".join(sorted(self.owed_users)), dtype=np.uint8),
+            "owed_items": np.array(sorted(self.owed_items), dtype=np.int64),
         }
         for name, pool in self.pools.items():
             for key, array in pool.arrays().items():
@@ -360,6 +371,9 @@ class ProfileState:
         self._records.load(arrays["records"])
         self._newest = None
         self._free = arrays["free"].tolist()
+        owed = arrays["owed_users"].tobytes()
+        self.owed_users = {owed[place : place + 16] for place in range(0, len(owed), 16)}
+        self.owed_items = set(arrays["owed_items"].tolist())
         gone = set(self._free)
         packed = arrays["users"].tobytes()
         self.users = [

@@ -27,6 +27,9 @@ from limner.privacy.identity import IdentityTable, Sealed
 from limner.privacy.keys import Keys
 from limner.profile.state import ProfileState
 
+ONE_BY_ONE = 64
+"""Users up to which a refold looks each one up; beyond, it reads the log once for all."""
+
 SLICE = 20_000
 """Events folded between two chances for readers: some tens of milliseconds at the most."""
 
@@ -90,10 +93,12 @@ class Writer:
         occurrences: Occurrences | None = None,
         import_id: int = 0,
         refused: Sequence[Refused] = (),
+        settle: bool = True,
     ) -> Recorded:
         """Take rows in; return when they are durable and visible.
 
-        `refused` are rows of the same source that could not even be read: they go to quarantine
+        Without `settle`, users with late events are visible as far as a merge can take them,
+        until `settle` is called: for imports, whose rows may be in any order. `refused` are rows of the same source that could not even be read: they go to quarantine
         in the same transaction. Raises what the store raises; then nothing was changed.
         """
         ticket = _Ticket(raw, occurrences or Occurrences(), import_id, tuple(refused))
@@ -104,6 +109,8 @@ class Writer:
                 with self._line_lock:
                     tickets, self._line = self._line, []
                 self._commit(tickets)
+            if settle and (self.state.owed_users or self.state.owed_items):
+                self.settle()
         if ticket.error is not None:
             raise ticket.error
         assert ticket.result is not None
@@ -213,20 +220,24 @@ class Writer:
     # -- the state follows the log -----------------------------------------------------------
 
     def _fold(self, first: Position, batch: EventBatch) -> None:
-        late_users: set[int] = set()
-        late_items: set[int] = set()
         for start in range(0, len(batch), SLICE):
             part = batch.slice(start, min(start + SLICE, len(batch)))
             with self.lock:
                 folded = self.state.fold(first + start, part)
+                users = [self.state.users[row] for row in folded.late_users]
+                self.state.owed_users.update(user for user in users if user is not None)
+                self.state.owed_items.update(folded.late_items)
                 # what is in the log is counted once, so that a repeated import changes no flag
                 count_amounts(self.scales, part, self._kinds)
-            late_users.update(folded.late_users)
-            late_items.update(folded.late_items)
-        if late_items:
-            late_users.update(self._users_of(late_items))
-        users = [user for row in late_users if (user := self.state.users[row]) is not None]
-        self.refold(users)
+
+    def settle(self) -> None:
+        """Fold whoever is owed it again from the log: late users, and users of late items."""
+        with self.commit_lock:
+            if self.state.owed_items:
+                self.state.owed_users.update(self._users_of(self.state.owed_items))
+            self.refold(sorted(self.state.owed_users))
+            self.state.owed_items.clear()
+            self.state.owed_users.clear()
 
     def catch_up(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Fold what the log has and the state has not (law 3); return how many rows."""
@@ -235,34 +246,54 @@ class Writer:
             self._fold(first, batch)
             if progress is not None:
                 progress(first + len(batch) - start, head - start)
+        self.settle()
         return head - start
 
-    def _users_of(self, items: set[int]) -> set[int]:
-        """Rows of the users who have an event with one of these items."""
+    def _users_of(self, items: set[int]) -> set[bytes]:
+        """The users who have an event with one of these items."""
         names = pa.array([self.state.catalog.ids.values[item] for item in items], pa.string())
-        found: set[int] = set()
-        for _, batch in self.log.read():
+        found: set[bytes] = set()
+        for _, batch in self.log.read(0, self.state.position):
             codes, values = batch.codes("item_id")
             wanted = np.isin(codes, np.flatnonzero(np.isin(values, names.to_pylist())))
             users, known = batch.codes("user_id")
             chosen = np.unique(users[wanted & (users >= 0)]).tolist()
-            found.update(self.state.rows[known[code]] for code in chosen)
+            found.update(known[code] for code in chosen)
         return found
 
     def refold(self, users: Sequence[bytes]) -> None:
         """Rebuild these users from the log: what no merge can do (law 1).
 
-        Each is built beside the live state and put in its place at once.
+        They are built beside the live state, and each is put in its place at once; many of them
+        in one pass over the log.
         """
+        if not users:
+            return
+        with self.lock:
+            beside = self.state.scratch()
+        if len(users) <= ONE_BY_ONE:
+            for user in users:
+                positions, batch = self.log.events_of(user)
+                inside = positions < self.state.position
+                self._refold_into(beside, batch.take(inside), positions[inside])
+        else:
+            wanted = set(users)
+            for first, batch in self.log.read(0, self.state.position):
+                codes, values = batch.codes("user_id")
+                mine = np.append([value in wanted for value in values], False)[codes]
+                rows = np.flatnonzero(mine)
+                self._refold_into(beside, batch.take(rows), first + rows)
         for user in users:
-            positions, batch = self.log.events_of(user)
-            inside = positions < self.state.position
             with self.lock:
                 row = self.state.rows.get(user)
-                if row is None:
-                    continue
-                self.state.clear(row)
-                self.state.fold_users(batch.take(inside), positions[inside], refolding=True)
+                if row is not None:
+                    self.state.clear(row)
+                    if user in beside.rows:
+                        self.state.absorb(row, beside, beside.rows[user])
+
+    def _refold_into(self, beside: ProfileState, batch: EventBatch, positions: I64) -> None:
+        with self.lock:  # the catalog and the words are shared with the live state
+            beside.fold_users(batch, positions, refolding=True)
 
     def as_of(self, user: bytes, at: int, known_at: Position | None = None) -> ProfileState:
         """A state of this user alone from the events up to `at` that lay before `known_at`."""

@@ -159,7 +159,7 @@ def map_columns(
         taken.add(title)
     for name in names:
         if name not in taken:
-            properties[_unused(plain(name), properties)] = name
+            properties[_unused(plain(name).removeprefix(PROPERTY), properties)] = name
     _require(fields, fixed, kind, names, where)
     if kind == "events" and "event_type" not in fields and "event_type" not in fixed:
         fixed["event_type"] = _presumed_type(fields)

@@ -58,11 +58,16 @@ def test_an_empty_batch_moves_nothing() -> None:
     assert (state.position, folded.late_users, folded.late_items) == (0, [], [])
 
 
-def test_an_event_beyond_lateness_is_reported_and_one_within_is_not() -> None:
-    state = state_of()
-    state.fold(0, EventBatch.of([event(1), event(2)]))
-    late = EventBatch.of([event(1, NOW - LATENESS), event(2, NOW - LATENESS - 1)])
-    assert state.fold(2, late).late_users == [state.rows[bytes([2]) * 16]]
+def test_only_who_lost_something_to_a_bound_is_late_and_only_beyond_lateness() -> None:
+    state = ProfileState(build([FacetConfig("visits", "visits", "behaviour", bound=4)]))
+    many = [event(1, NOW - visit * DAY, group_id=f"g{visit}") for visit in range(12)]
+    few = [event(2, NOW, group_id="g")]
+    state.fold(0, EventBatch.of([*many, *few]))
+    assert state.pools["visits"].overflowed(state.rows[bytes([1]) * 16])
+    within = [event(user, NOW - LATENESS, group_id="late") for user in (1, 2)]
+    assert state.fold(13, EventBatch.of(within)).late_users == []
+    beyond = [event(user, NOW - LATENESS - 1, group_id="later") for user in (1, 2)]
+    assert state.fold(15, EventBatch.of(beyond)).late_users == [state.rows[bytes([1]) * 16]]
 
 
 def test_declared_attributes_are_never_late() -> None:
