@@ -65,8 +65,8 @@ def slot(section: Section) -> dict[str, Slot]:
 
 @pytest.mark.parametrize("width", [80, 110])
 def test_a_portrait_fits_the_screen_and_points_to_its_evidence(width: int) -> None:
-    sections = [slot(section) for section in SECTIONS]
-    seen = Portrait("u1", 3 * 86_400_000_000, 9, *sections)
+    basic, behaviour, interests, value = (slot(section) for section in SECTIONS)
+    seen = Portrait("u1", 3 * 86_400_000_000, 9, basic, behaviour, interests, value)
     text = printed(width, show.portrait, seen)
     boxed = [line for line in text.splitlines() if line.startswith(("│", "╭", "╰"))]
     assert {len(line) for line in boxed} == {width}
