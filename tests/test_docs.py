@@ -6,11 +6,12 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from dataclasses import MISSING
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 
 from limner import config
@@ -20,6 +21,7 @@ from limner.cli.starter import MEANINGS, settings, starter
 from limner.errors import LimnerError
 from limner.profile.facets import KINDS
 from limner.serve.http import api
+from limner.serve.openapi import EXAMPLES
 from limner.serve.problems import STATUS, every_error
 
 ROOT = Path(__file__).parent.parent
@@ -179,6 +181,13 @@ def test_openapi_describes_every_endpoint_with_examples(openapi: dict[str, Any])
             assert content["schema"]["$ref"].rpartition("/")[2] in schemas, name
         if not name.startswith("GET /health"):
             assert "4XX" in operation["responses"], name
+
+
+@pytest.mark.parametrize("cls", EXAMPLES, ids=lambda cls: cls.__name__)
+def test_an_example_of_an_answer_is_one(cls: type[Any]) -> None:
+    known = {field.name for field in fields(cls)}
+    assert set(EXAMPLES[cls]) <= known
+    assert msgspec.convert(EXAMPLES[cls], cls)
 
 
 # -- configuration ---------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from limner.cli.session import Session, common, pairs, url_option, with_session
-from limner.errors import UsageError
+from limner.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from limner.app import Limner
@@ -55,6 +56,25 @@ class Summary:
     flagged: dict[str, int]
     seconds: float
     rate: float = field(default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to import. Raises InputError if it is not there, before any file is imported."""
+
+    kind: Kind
+    path: Path
+    source: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise InputError("there is no such file", where=str(self.path), mend="check the path")
+
+    def named(self, progress: Progress) -> Progress:
+        """The same progress, with the file's name in the stage."""
+        return lambda stage, done, total: progress(f"{self.path.name}: {stage}", done, total)
 
 
 @click.command(
@@ -104,20 +124,23 @@ def import_(
     """
     from limner.cli import show
 
-    work: list[tuple[Kind, Path]] = [
-        *(("items", path) for path in items),
-        *(("users", path) for path in users),
-        *(("events", path) for path in files),
+    columns, constants = pairs(maps, "--map"), pairs(sets, "--set")
+    kinds: dict[Kind, tuple[Path, ...]] = {"items": items, "users": users, "events": files}
+    mapped: Kind = next((kind for kind in ("events", "items", "users") if kinds[kind]), "events")
+    jobs = [
+        Job(kind, path, source, columns, constants) if kind == mapped else Job(kind, path, source)
+        for kind, paths in kinds.items()
+        for path in paths
     ]
     if list_ or undo is not None:
-        if work or url:
+        if jobs or url:
             raise UsageError("--list and --undo are about the store", mend="give them alone")
         if undo is not None:
             _undo(session, undo)
         else:
             _list(session)
         return 0
-    if not work:
+    if not jobs:
         raise UsageError("no file is given", mend="limner import events.csv --items items.csv")
     settings = session.settings()
     if time_format:
@@ -125,17 +148,7 @@ def import_(
             raise UsageError("--time-format is not for --url",
                              mend="set it under [clean] where the server runs")  # fmt: skip
         settings = replace(settings, clean=replace(settings.clean, time_format=time_format))
-    columns, constants = pairs(maps, "--map"), pairs(sets, "--set")
-    wanted: Kind = "events" if files else work[0][0]
-    mapped = {
-        kind: (columns, constants) if kind == wanted else ({}, {})
-        for kind in ("events", "items", "users")
-    }
-    found = (
-        _send(session, url, work, mapped, source)
-        if url
-        else _take(session, settings, work, mapped, source)
-    )
+    found = _send(session, url, jobs) if url else _take(session, settings, jobs)
     if session.json:
         session.emit({"imports": found})
     else:
@@ -144,109 +157,76 @@ def import_(
     return 1 if rows and not kept else 0
 
 
-Work = list[tuple["Kind", Path]]
-Mapped = dict[Any, tuple[dict[str, str], dict[str, str]]]
-
-
-def _take(
-    session: Session, settings: Config, work: Work, mapped: Mapped, source: str
-) -> list[Summary]:
+def _take(session: Session, settings: Config, jobs: list[Job]) -> list[Summary]:
     """Import into the store."""
     out = []
-    _check_files(work)
     with session.progress() as progress, session.open(
         write=True, settings=settings, progress=progress
     ) as app:  # fmt: skip
-        for kind, path in work:
-            columns, constants = mapped[kind]
+        for job in jobs:
             done = app.import_file(
-                path, kind=kind, columns=columns, constants=constants, source=source,
-                progress=_named(progress, path),
+                job.path, kind=job.kind, columns=job.columns, constants=job.constants,
+                source=job.source, progress=job.named(progress),
             )  # fmt: skip
-            refused = app.disclosed(done.refused)
-            entry = done.entry
+            entry, refused = done.entry, app.disclosed(done.refused)
             out.append(
                 Summary(
-                    str(path),
-                    kind,
-                    entry.import_id,
-                    entry.rows,
-                    entry.added,
-                    entry.repeated,
-                    complaints(refused, done.found),
-                    flags(done.found),
-                    done.seconds,
-                    done.rate,
+                    str(job.path), job.kind, entry.import_id, entry.rows, entry.added,
+                    entry.repeated, complaints(refused, done.found), flags(done.found),
+                    done.seconds, done.rate,
                 )
-            )
+            )  # fmt: skip
     return out
 
 
-def _send(session: Session, url: str, work: Work, mapped: Mapped, source: str) -> list[Summary]:
+def _send(session: Session, url: str, jobs: list[Job]) -> list[Summary]:
     """Send to a running server."""
     remote = session.remote(url)
     out = []
-    _check_files(work)
     with session.progress() as progress:
-        for kind, path in work:
-            columns, constants = mapped[kind]
+        for job in jobs:
             started = time.perf_counter()
             done, refused = remote.import_file(
-                path, kind=kind, columns=columns, constants=constants, source=source,
-                progress=_named(progress, path),
+                job.path, kind=job.kind, columns=job.columns, constants=job.constants,
+                source=job.source, progress=job.named(progress),
             )  # fmt: skip
             seconds = time.perf_counter() - started
             rows = done.added + done.repeated + len(refused)
             found = Counter(row.rule for row in refused)
             out.append(
                 Summary(
-                    str(path),
-                    kind,
-                    None,
-                    rows,
-                    done.added,
-                    done.repeated,
-                    complaints(refused, found),
-                    {},
-                    seconds,
-                    rows / seconds,
+                    str(job.path), job.kind, None, rows, done.added, done.repeated,
+                    complaints(refused, found), {}, seconds, rows / seconds,
                 )
-            )
+            )  # fmt: skip
     return out
 
 
-def _check_files(work: Work) -> None:
-    """Raise InputError for the first file that is not there, before anything is imported."""
-    from limner.errors import InputError
+def complaints(refused: Sequence[Refused], found: Mapping[str, int]) -> list[Complaint]:
+    """What each rule refused, the most first; `refused` are the rows that are at hand.
 
-    for _, path in work:
-        if not path.is_file():
-            raise InputError("there is no such file", where=str(path), mend="check the path")
-
-
-def _named(progress: Progress, path: Path) -> Progress:
-    return lambda stage, done, total: progress(f"{path.name}: {stage}", done, total)
-
-
-def complaints(refused: list[Refused], found: Any) -> list[Complaint]:
-    """Refused rows by their rule, the most frequent first, with at most three examples each."""
+    At most three of them are examples. `found` counts what cleaning said by rule, flags too.
+    """
     from limner.events.clean import RULES
 
-    by_rule: dict[str, list[Refused]] = {}
+    at_hand: dict[str, list[Refused]] = {}
     for row in refused:
-        by_rule.setdefault(row.rule, []).append(row)
+        at_hand.setdefault(row.rule, []).append(row)
+    flagged = flags(found)
     out = []
-    for rule, rows in by_rule.items():
-        reason, _, mend = rows[0].reason.partition("; to mend it: ")
+    for rule in [*at_hand, *(rule for rule in found if rule not in at_hand)]:
+        rows = at_hand.get(rule, [])
+        if rule in flagged or not (rows or found[rule]):
+            continue
+        reason, _, mend = rows[0].reason.partition("; to mend it: ") if rows else ("", "", "")
         known = RULES.get(rule)
-        examples = [Example(row.line, shown(row.row)) for row in rows[:3]]
         out.append(
             Complaint(
                 rule,
-                max(int(found.get(rule, 0)), len(rows)),
-                reason,
-                mend or (known.mend if known else ""),
-                examples,
+                max(found.get(rule, 0), len(rows)),
+                reason or (known.reason if known else rule.replace("_", " ")),
+                mend or (known.mend if known else "see limner quarantine"),
+                [Example(row.line, shown(row.row)) for row in rows[:3]],
             )
         )
     return sorted(out, key=lambda complaint: -complaint.rows)
@@ -258,7 +238,7 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None and name not in inner}
 
 
-def flags(found: Any) -> dict[str, int]:
+def flags(found: Mapping[str, int]) -> dict[str, int]:
     """What cleaning noticed and kept, by rule."""
     from limner.events.clean import RULES
 

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-import msgspec
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
@@ -21,74 +19,23 @@ from limner import __version__
 from limner.app import Erased, Limner
 from limner.errors import LimnerError, NotFound
 from limner.events.raw import Refused
-from limner.explain.reasons import Reason, Why
+from limner.explain.reasons import Why
 from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
-from limner.serve.answers import (
-    Accepted,
-    Evidence,
-    Live,
-    ProblemDocument,
-    Ready,
-    RefusedEvent,
-)
+from limner.serve.answers import Accepted, Evidence, Live, Ready, RefusedEvent
 from limner.serve.background import Trainer, Training
 from limner.serve.door import Door
-from limner.serve.problems import MEDIA_TYPE, of_error, problem
+from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
+from limner.serve.problems import of_error, problem
 from limner.serve.wire import encode, moment
 from limner.sources.payloads import MAX_BYTES, parse_events
-
-DESCRIPTION = """Events in; portraits, recommendations and reasons out.
-
-An id in a path is percent-encoded, so it may hold any character, a slash (`%2F`) too. Times are
-integers of microseconds since 1970-01-01 UTC; a time that is asked for may also be ISO 8601.
-Errors are problem documents (RFC 9457), and `mend` says what to do."""
-
-
-# -- answers ---------------------------------------------------------------------------------
-
-
-ANSWERS = (
-    Accepted, Portrait, Evidence, Recommendations, Reason, Why, Erased, Training, Ready, Live,
-    ProblemDocument,
-)  # fmt: skip
-
-
-def _answer(cls: type[Any], example: Any, description: str = "") -> dict[str, Any]:
-    return {
-        "description": description or (cls.__doc__ or "").partition("\n")[0],
-        "content": {
-            "application/json": {
-                "schema": {"$ref": f"#/components/schemas/{cls.__name__}"},
-                "example": example,
-            }
-        },
-    }
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(encode(value), status, headers=headers, media_type="application/json")
 
-
-_PROBLEM = {
-    "4XX": {
-        "description": "The request is wrong; `mend` says what to do.",
-        "content": {
-            MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/ProblemDocument"},
-                "example": {
-                    "type": "urn:limner:error:not-found",
-                    "title": "An id that Limner does not know",
-                    "status": 404,
-                    "detail": "user 'u9' is not known",
-                    "mend": "check the id; a user is known from the first event or attribute on",
-                },
-            }
-        },
-    }
-}
 
 # -- what requests carry ---------------------------------------------------------------------
 
@@ -118,7 +65,7 @@ async def _body(request: Request) -> bytes:
 
 
 Shop = Annotated[Limner, Depends(_limner)]
-Training_ = Annotated[Trainer, Depends(_trainer)]
+InTraining = Annotated[Trainer, Depends(_trainer)]
 RawBody = Annotated[bytes, Depends(_body)]
 UserId = Annotated[
     str, Path(description="The product's own user id.", examples=["u1"]), AfterValidator(unquote)
@@ -134,67 +81,8 @@ Attributes = Annotated[
     ),
 ]
 
-router = APIRouter(prefix="/v1", responses=_PROBLEM)  # type: ignore[arg-type]
+router = APIRouter(prefix="/v1", responses=PROBLEMS)
 health = APIRouter(prefix="/health", tags=["operations"])
-
-_EVENT_SCHEMA = {
-    "type": "object",
-    "description": "An event. Other names that are usual (userId, event, ts, …) are understood; "
-    "keys that are no field are kept as properties.",
-    "properties": {
-        "user_id": {"type": "string"},
-        "item_id": {"type": "string"},
-        "event_type": {"type": "string", "description": "view, add_to_cart, purchase, rating, …"},
-        "timestamp": {
-            "description": "Event time: ISO 8601, or a number of s, ms or µs; now if left out.",
-            "anyOf": [{"type": "string"}, {"type": "number"}],
-        },
-        "event_id": {
-            "type": "string",
-            "description": "With `source` it makes the event unique: sent twice, counted once.",
-        },
-        "source": {"type": "string"},
-        "value": {"type": "number"},
-        "unit": {"type": "string"},
-        "quantity": {"type": "number"},
-        "group_id": {"type": "string", "description": "The session or basket."},
-        "recommendation_id": {"type": "string"},
-        "target_user_id": {"type": "string"},
-        "tz": {"type": "string"},
-        "properties": {"type": "object"},
-    },
-    "required": ["user_id", "event_type"],
-}
-_EVENT = {
-    "user_id": "u1",
-    "item_id": "tea",
-    "event_type": "purchase",
-    "timestamp": "2017-12-01T08:30:00Z",
-    "value": 4.5,
-    "quantity": 1,
-}
-_EVENTS_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "anyOf": [
-                        _EVENT_SCHEMA,
-                        {"type": "array", "items": _EVENT_SCHEMA},
-                        {
-                            "type": "object",
-                            "properties": {"events": {"type": "array", "items": _EVENT_SCHEMA}},
-                        },
-                    ]
-                },
-                "example": [_EVENT],
-            },
-            "application/x-ndjson": {"schema": {"type": "string"}},
-        },
-    }
-}
-_ACCEPTED = {"added": 1, "repeated": 0, "refused": [], "as_of": 1469308}
 
 # -- taking in -------------------------------------------------------------------------------
 
@@ -203,8 +91,8 @@ _ACCEPTED = {"added": 1, "repeated": 0, "refused": [], "as_of": 1469308}
     "/events",
     tags=["events"],
     summary="Record events",
-    openapi_extra=_EVENTS_BODY,
-    responses={200: _answer(Accepted, _ACCEPTED)},
+    openapi_extra=EVENTS_BODY,
+    responses=answers(Accepted),
 )
 def post_events(app: Shop, request: Request, body: RawBody) -> Response:
     """Record one event, a list, or one a line, and fold them into the portraits.
@@ -227,7 +115,7 @@ def post_events(app: Shop, request: Request, body: RawBody) -> Response:
     "/items/{item_id}",
     tags=["catalog"],
     summary="Say what an item is",
-    responses={200: _answer(Accepted, _ACCEPTED)},
+    responses=answers(Accepted),
 )
 def put_item(app: Shop, item_id: ItemId, attributes: Attributes) -> Response:
     """A new version of an item, valid from now on; the first one is valid from ever."""
@@ -238,7 +126,7 @@ def put_item(app: Shop, item_id: ItemId, attributes: Attributes) -> Response:
     "/items/{item_id}",
     tags=["catalog"],
     summary="Take an item out of all lists",
-    responses={200: _answer(Accepted, _ACCEPTED)},
+    responses=answers(Accepted),
 )
 def delete_item(app: Shop, item_id: ItemId) -> Response:
     """The item is recommended no more; what was done with it stays in the portraits."""
@@ -251,7 +139,7 @@ def delete_item(app: Shop, item_id: ItemId) -> Response:
     "/users/{user_id}",
     tags=["users"],
     summary="Declare attributes of a user",
-    responses={200: _answer(Accepted, _ACCEPTED)},
+    responses=answers(Accepted),
 )
 def put_user(app: Shop, user_id: UserId, attributes: Attributes) -> Response:
     """Attributes that are not named keep what was said before; the last word counts."""
@@ -278,48 +166,12 @@ def _accepted(parts: Sequence[Recorded], unreadable: Sequence[Refused] = ()) -> 
 
 # -- answering -------------------------------------------------------------------------------
 
-_SLOT = {
-    "name": "spend",
-    "section": "value",
-    "label": "spend",
-    "value": 214.5,
-    "text": "214 in the last 90 days",
-    "confidence": 0.83,
-    "events": 42,
-    "changed_at": 1512117000000000,
-    "unit": "money",
-}
-_ITEM = {
-    "item_id": "tea",
-    "title": "Green tea",
-    "rank": 1,
-    "score": 1.42,
-    "parts": {"frequency": 1.1, "item_to_item": 0.32},
-    "steps": [],
-    "reason": "bought 4 times, about every 9 days, last 8 days ago",
-}
-
 
 @router.get(
     "/users/{user_id}/portrait",
     tags=["users"],
     summary="The portrait of a user",
-    responses={
-        200: _answer(
-            Portrait,
-            {
-                "user_id": "u1",
-                "at": 1512117000000000,
-                "as_of": 1469308,
-                "basic": {},
-                "behaviour": {},
-                "interests": {},
-                "value": {"spend": _SLOT},
-                "vector": [],
-                "model": None,
-            },
-        )
-    },
+    responses=answers(Portrait),
 )
 def get_portrait(
     app: Shop,
@@ -338,9 +190,7 @@ def get_portrait(
     "/users/{user_id}/portrait/evidence",
     tags=["users"],
     summary="The events behind a slot",
-    responses={
-        200: _answer(Evidence, {"user_id": "u1", "slot": "value.spend", "events": [_EVENT]})
-    },
+    responses=answers(Evidence),
 )
 def get_evidence(
     app: Shop,
@@ -356,21 +206,7 @@ def get_evidence(
     "/users/{user_id}/recommendations",
     tags=["recommendations"],
     summary="The best items for a user",
-    responses={
-        200: _answer(
-            Recommendations,
-            {
-                "user_id": "u1",
-                "recommendation_id": "7f3a",
-                "at": 1512117000000000,
-                "as_of": 1469308,
-                "items": [_ITEM],
-                "removed": {"unavailable": 2},
-                "model": "20171201-0001",
-                "note": "",
-            },
-        )
-    },
+    responses=answers(Recommendations),
 )
 def get_recommendations(
     app: Shop,
@@ -392,18 +228,7 @@ def get_recommendations(
     "/users/{user_id}/why/{item_id}",
     tags=["recommendations"],
     summary="Why an item is in a list, or why not",
-    responses={
-        200: _answer(
-            Why,
-            {
-                **{key: _ITEM[key] for key in ("item_id", "title", "score", "parts", "rank")},
-                "user_id": "u1",
-                "rank_by_score": 1,
-                "without": 31,
-                "text": "number 1 in the list: bought 4 times, about every 9 days",
-            },
-        )
-    },
+    responses=answers(Why),
 )
 def get_why(
     app: Shop,
@@ -421,16 +246,7 @@ def get_why(
     "/users/{user_id}/erase",
     tags=["users"],
     summary="Erase a user for good",
-    responses={
-        200: _answer(
-            Erased,
-            {
-                "removed": {"log": 42, "identities": 1, "portraits": 1},
-                "clean": {"log": True, "identities": True, "portraits": True},
-                "retrain": True,
-            },
-        )
-    },
+    responses=answers(Erased),
 )
 def erase(app: Shop, user_id: UserId) -> Response:
     """Remove a user from everything that keeps data, and say what was removed where."""
@@ -439,19 +255,15 @@ def erase(app: Shop, user_id: UserId) -> Response:
 
 # -- training and health ---------------------------------------------------------------------
 
-_TRAINING = {"state": "running", "stage": "item_to_item", "done": 3, "total": 8}
-
 
 @router.post(
     "/train",
     tags=["operations"],
     status_code=202,
     summary="Train the models",
-    responses={
-        202: _answer(Training, _TRAINING, "The training has begun; ask GET /v1/train how it goes."),
-    },
+    responses=answers(Training, 202, "The training has begun; GET /v1/train tells how it goes."),
 )
-def post_train(trainer: Training_) -> Response:
+def post_train(trainer: InTraining) -> Response:
     """Train on all events so far, beside answering; the new model is used as soon as it is done."""
     if not trainer.start():
         return problem(
@@ -468,9 +280,9 @@ def post_train(trainer: Training_) -> Response:
     "/train",
     tags=["operations"],
     summary="How the training goes",
-    responses={200: _answer(Training, _TRAINING)},
+    responses=answers(Training),
 )
-def get_train(trainer: Training_) -> Response:
+def get_train(trainer: InTraining) -> Response:
     """The training that is under way, or the last one since the server started."""
     return _json(trainer.training)
 
@@ -478,7 +290,7 @@ def get_train(trainer: Training_) -> Response:
 @health.get(
     "/live",
     summary="Whether the server answers",
-    responses={200: _answer(Live, {"status": "live", "version": __version__})},
+    responses=answers(Live),
 )
 async def live() -> Response:
     """Needs no key."""
@@ -488,21 +300,9 @@ async def live() -> Response:
 @health.get(
     "/ready",
     summary="What the server has",
-    responses={
-        200: _answer(
-            Ready,
-            {
-                "status": "ready",
-                "users": 2469,
-                "items": 92331,
-                "position": 1469308,
-                "model": "20171201-0001",
-                "training": {"state": "never"},
-            },
-        )
-    },
+    responses=answers(Ready),
 )
-def ready(app: Shop, trainer: Training_) -> Response:
+def ready(app: Shop, trainer: InTraining) -> Response:
     """Needs no key."""
     found = app.status()
     return _json(
@@ -537,29 +337,10 @@ def api(app: Limner, trainer: Trainer | None = None) -> FastAPI:
     out.add_exception_handler(HTTPException, _on_http_error)
     out.add_exception_handler(RequestValidationError, _on_invalid)
     out.add_exception_handler(Exception, _on_bug)
-    document = _openapi(out)
-    out.openapi = lambda: document  # type: ignore[method-assign]
+    described = document(out)
+    out.openapi = lambda: described  # type: ignore[method-assign]
     out.add_middleware(Door, key=app.config.serve.api_key)
     return out
-
-
-def _openapi(out: FastAPI) -> dict[str, Any]:
-    document = get_openapi(
-        title=out.title, version=out.version, description=out.description, routes=out.routes
-    )
-    _, schemas = msgspec.json.schema_components(ANSWERS, ref_template="#/components/schemas/{name}")
-    parts = document.setdefault("components", {})
-    parts["schemas"] = {**parts.get("schemas", {}), **schemas}
-    parts["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    }
-    for path, operations in document["paths"].items():
-        if path.startswith("/v1/"):
-            for operation in operations.values():
-                operation["security"] = [{"bearer": []}, {"key": []}]
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
-    return plain
 
 
 async def _on_limner_error(request: Request, error: Exception) -> Response:

@@ -1,0 +1,222 @@
+"""How the API describes itself: the schemas of its answers, from their classes, and examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from limner import __version__
+from limner.app import Erased
+from limner.explain.reasons import Reason, Why
+from limner.profile.portrait import Portrait
+from limner.recommend.rank import Recommendations
+from limner.serve.answers import Accepted, Evidence, Live, ProblemDocument, Ready
+from limner.serve.background import Training
+from limner.serve.problems import MEDIA_TYPE
+
+DESCRIPTION = """Events in; portraits, recommendations and reasons out.
+
+An id in a path is percent-encoded, so it may hold any character, a slash (`%2F`) too. Times are
+integers of microseconds since 1970-01-01 UTC; a time that is asked for may also be ISO 8601.
+Errors are problem documents (RFC 9457), and `mend` says what to do."""
+
+_NOON = 1_512_129_600_000_000
+_SLOT = {
+    "name": "spend",
+    "section": "value",
+    "label": "spend",
+    "value": 214.5,
+    "text": "214 in all",
+    "confidence": 0.83,
+    "events": 42,
+    "changed_at": _NOON,
+    "unit": "money",
+    "facet": "spend",
+}
+_EVENT = {
+    "user_id": "u1",
+    "item_id": "tea",
+    "event_type": "purchase",
+    "timestamp": _NOON,
+    "value": 4.5,
+    "quantity": 1.0,
+    "properties": {"shop": "north"},
+}
+_ITEM = {
+    "item_id": "tea",
+    "title": "Green tea",
+    "rank": 1,
+    "score": 1.42,
+    "parts": {"frequency": 1.1, "item_to_item": 0.32},
+    "steps": [],
+    "reason": "bought 4 times, about every 9 days, last 8 days ago",
+}
+_REASON = {
+    "text": _ITEM["reason"],
+    "part": "frequency",
+    "effect": 1.1,
+    "events": [17, 203, 391, 822],
+    "items": ["tea"],
+}
+
+EXAMPLES: Mapping[type[Any], Any] = {
+    Accepted: {"added": 1, "repeated": 0, "refused": [], "as_of": 1_469_308},
+    Portrait: {
+        "user_id": "u1",
+        "at": _NOON,
+        "as_of": 1_469_308,
+        "basic": {},
+        "behaviour": {},
+        "interests": {},
+        "value": {"spend": _SLOT},
+        "vector": [],
+        "model": None,
+    },
+    Evidence: {"user_id": "u1", "slot": "value.spend", "events": [_EVENT]},
+    Recommendations: {
+        "user_id": "u1",
+        "recommendation_id": "7f3a5c0e8d1b4a6f9c2e7d5b3a1f0e8d",
+        "at": _NOON,
+        "as_of": 1_469_308,
+        "items": [_ITEM],
+        "removed": {"unavailable": 2},
+        "model": "000001",
+        "note": "",
+    },
+    Reason: _REASON,
+    Why: {
+        **{name: _ITEM[name] for name in ("item_id", "title", "score", "parts", "rank", "steps")},
+        "user_id": "u1",
+        "family_ranks": {"frequency": 1, "item_to_item": 12},
+        "rank_by_score": 1,
+        "removed_by": [],
+        "reasons": [_REASON],
+        "without": 31,
+        "missing": None,
+        "text": "number 1 in the list: bought 4 times, about every 9 days, last 8 days ago; "
+        "without those events it would rank 31",
+    },
+    Erased: {
+        "removed": {"event log": 42, "identity table": 1, "portraits": 1},
+        "clean": {"event log": True, "identity table": True, "portraits": True},
+        "retrain": True,
+    },
+    Training: {"state": "running", "stage": "relating items", "done": 3, "total": 8},
+    Ready: {
+        "status": "ready",
+        "users": 2_469,
+        "items": 92_331,
+        "position": 1_469_308,
+        "model": "000001",
+        "training": {"state": "never"},
+    },
+    Live: {"status": "live", "version": __version__},
+    ProblemDocument: {
+        "type": "urn:limner:error:not-found",
+        "title": "An id that Limner does not know",
+        "status": 404,
+        "detail": "user 'u9' is not known",
+        "mend": "check the id; a user is known from the first event or attribute on",
+    },
+}
+"""An example of each answer; a test reads each as its class."""
+
+
+def answers(cls: type[Any], status: int = 200, description: str = "") -> dict[int | str, Any]:
+    """The `responses` of an endpoint that answers with `cls`."""
+    return {status: _described(cls, "application/json", description)}
+
+
+def _described(cls: type[Any], media_type: str, description: str) -> dict[str, Any]:
+    return {
+        "description": description or (cls.__doc__ or "").partition("\n")[0],
+        "content": {
+            media_type: {
+                "schema": {"$ref": f"#/components/schemas/{cls.__name__}"},
+                "example": EXAMPLES[cls],
+            }
+        },
+    }
+
+
+PROBLEMS: dict[int | str, Any] = {
+    "4XX": _described(ProblemDocument, MEDIA_TYPE, "The request is wrong; `mend` says what to do.")
+}
+"""The `responses` that all endpoints have."""
+
+_EVENT_SCHEMA = {
+    "type": "object",
+    "description": "An event. Other names that are usual (userId, event, ts, …) are understood; "
+    "keys that are no field are kept as properties.",
+    "properties": {
+        "user_id": {"type": "string"},
+        "item_id": {"type": "string"},
+        "event_type": {"type": "string", "description": "view, add_to_cart, purchase, rating, …"},
+        "timestamp": {
+            "description": "Event time: ISO 8601, or a number of s, ms or µs; now if left out.",
+            "anyOf": [{"type": "string"}, {"type": "number"}],
+        },
+        "event_id": {
+            "type": "string",
+            "description": "With `source` it makes the event unique: sent twice, counted once.",
+        },
+        "source": {"type": "string"},
+        "value": {"type": "number"},
+        "unit": {"type": "string"},
+        "quantity": {"type": "number"},
+        "group_id": {"type": "string", "description": "The session or basket."},
+        "recommendation_id": {"type": "string"},
+        "target_user_id": {"type": "string"},
+        "tz": {"type": "string"},
+        "properties": {"type": "object"},
+    },
+    "required": ["user_id", "event_type"],
+}
+EVENTS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        _EVENT_SCHEMA,
+                        {"type": "array", "items": _EVENT_SCHEMA},
+                        {
+                            "type": "object",
+                            "properties": {"events": {"type": "array", "items": _EVENT_SCHEMA}},
+                        },
+                    ]
+                },
+                "example": [_EVENT],
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
+"""The body of `POST /v1/events`, which is read by `sources.payloads` and not by FastAPI."""
+
+
+def document(api: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of `api`."""
+    out = get_openapi(
+        title=api.title, version=api.version, description=api.description, routes=api.routes
+    )
+    _, schemas = msgspec.json.schema_components(
+        tuple(EXAMPLES), ref_template="#/components/schemas/{name}"
+    )
+    parts = out.setdefault("components", {})
+    parts["schemas"] = {**parts.get("schemas", {}), **schemas}
+    parts["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in out["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["security"] = [{"bearer": []}, {"key": []}]
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(out))
+    return plain
