@@ -217,12 +217,13 @@ def _padded(rows: list[tuple[I64, F32, Bool, int]], parts: int) -> Candidates:
     return out
 
 
-def learn_weights(found: Candidates, *, pull: float = 5.0) -> F64:
+def learn_weights(found: Candidates, *, pull: float = 1.0) -> F64:
     """Non-negative weights of the parts for one task.
 
     First the conditional logit (McFadden 1974): the softmax over a user's candidates of what came
     true, pulled towards equal weights as if by `pull` users, so that a shop with few users keeps
-    sensible ones. Then a coordinate search on mean NDCG@10 from there, as it is what counts.
+    sensible ones. Then a coordinate search on mean NDCG@10, as it is what counts, from there and
+    from the best part alone; the better end is taken.
     """
     parts = found.scores.shape[2]
     spread = found.scores[found.valid].std(axis=0) if found.valid.any() else np.ones(parts)
@@ -251,7 +252,12 @@ def learn_weights(found: Candidates, *, pull: float = 5.0) -> F64:
     fitted = minimize(
         loss, np.ones(parts), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * parts
     )
-    return _search(found, fitted.x * prior, prior)
+    alone = [np.where(np.arange(parts) == part, prior, 0.0) for part in range(parts)]
+    ends = [
+        _search(found, fitted.x * prior, prior),
+        _search(found, max(alone, key=lambda one: candidate_ndcg(found, one).mean()), prior),
+    ]
+    return max(ends, key=lambda end: candidate_ndcg(found, end).mean())
 
 
 def _search(found: Candidates, weights: F64, prior: F64) -> F64:
