@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limner.events.batch import DAY, F64
+from limner.events.batch import DAY, F64, I32
 from limner.model.artifacts import read_arrays, write_arrays
 from limner.model.popularity import ages, first_times
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
@@ -50,14 +50,14 @@ class Content:
         self.codes, self.shares = {}, {}
         weights = data.weights * ages(data.times, self.config.half_life_days)
         rows = first_times(data)
-        tried = np.bincount(data.items[rows], weights[rows], minlength=data.n_items)
+        tried = _counts(data.items[rows], weights[rows], data.n_items)
         within = np.zeros(data.n_items)
         for name, known in features.codes.items():
             codes = np.full(data.n_items, -1, dtype=np.int32)
             codes[: len(known)] = known[: data.n_items]
             size = int(codes.max(initial=-1)) + 2  # the last place is for unknown values
             codes[codes < 0] = size - 1
-            counts = np.bincount(codes[data.items], weights, minlength=size)
+            counts = _counts(codes[data.items], weights, size)
             shares = (counts + 0.5) / (counts.sum() + 0.5 * size)
             by_value = np.bincount(codes, tried, minlength=size)
             within += np.log((tried + 0.1) / (by_value[codes] + 1.0))
@@ -78,10 +78,10 @@ class Content:
         for row, history in enumerate(histories):
             age = (history.now - history.times) / DAY
             weights = history.weights * np.exp2(-age / self.config.half_life_days)
-            total = weights.sum() + self.config.prior
+            total = max(weights.sum(), 0.0) + self.config.prior
             for name, codes in self.codes.items():
                 shares = self.shares[name]
-                own = np.bincount(codes[history.items], weights, minlength=len(shares))
+                own = _counts(codes[history.items], weights, len(shares))
                 ratio: F64 = np.log((own + self.config.prior * shares) / (total * shares))
                 ratio[-1] = 0.0  # an unknown value says nothing
                 out[row] += (ratio / len(self.codes)).astype(np.float32)[codes]
@@ -105,3 +105,8 @@ class Content:
         arrays, _ = read_arrays(folder, files)
         self.codes = {name: arrays[f"codes{n}"] for n, name in enumerate(names)}
         self.shares = {name: arrays[f"shares{n}"] for n, name in enumerate(names)}
+
+
+def _counts(codes: I32, weights: F64, size: int) -> F64:
+    """Weighted counts, at least 0: what was taken back leaves nothing."""
+    return np.maximum(np.bincount(codes, weights, minlength=size), 0.0)

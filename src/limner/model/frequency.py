@@ -229,7 +229,7 @@ class Frequency:
         fresh[1:] = (key[1:] != key[:-1]) | (moment[1:] != moment[:-1])
         amount = np.add.reduceat(weight, np.flatnonzero(fresh)) if len(key) else weight
         key, moment, time = key[fresh], moment[fresh], time[fresh]
-        amount = np.minimum(amount, 1.0)
+        amount = np.clip(amount, 0.0, 1.0)
         opens = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
         closes = np.append(opens[1:], len(key)) - 1
         who = key[opens] // n

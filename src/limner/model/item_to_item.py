@@ -72,7 +72,7 @@ class ItemToItem:
         recent = data.weights * ages(data.times, config.target_half_life_days)
         target = sp.csr_matrix((recent, (owners, data.items)), shape=shape)
         target.sum_duplicates()
-        target.data = np.minimum(target.data, 1.0)
+        target.data = np.clip(target.data, 0.0, 1.0)
         totals = np.asarray(target.sum(axis=0)).ravel()
         target = (target @ keep @ sp.diags(1.0 / np.sqrt(totals + config.shrink))).tocsr()
         target.data[target.data < 1e-4] = 0.0  # what no one chose for a year is no target
@@ -158,7 +158,7 @@ class ItemToItem:
         age = (history.now - history.times) / DAY
         weight = history.weights * np.exp2(-age / self.config.past_half_life_days)
         items, place = np.unique(history.items, return_inverse=True)
-        sums = np.bincount(place.reshape(-1), weight, minlength=len(items))
+        sums = np.maximum(np.bincount(place.reshape(-1), weight, minlength=len(items)), 0.0)
         share = np.divide(weight, sums[place], out=np.zeros(len(weight)), where=sums[place] > 0)
         amounts = np.log1p(sums)
         if amounts.sum() <= 0:

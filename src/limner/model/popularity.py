@@ -49,7 +49,7 @@ class Popularity:
         if self.first_time_only:
             rows = first_times(data)
             weights, items = weights[rows], items[rows]
-        counts = np.bincount(items, weights, minlength=data.n_items)
+        counts = np.maximum(np.bincount(items, weights, minlength=data.n_items), 0.0)
         self.table = np.log1p(counts / self.config.prior).astype(np.float32)
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:

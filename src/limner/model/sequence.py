@@ -204,7 +204,7 @@ class Moments:
             data.times[opens] / (60.0 * SECOND),
             data.items,
             data.weights.astype(np.float32),
-            targets * data.weights.astype(np.float32),
+            targets * np.maximum(data.weights, 0.0).astype(np.float32),
         )
 
 

@@ -99,13 +99,16 @@ def questions(
 ) -> tuple[Truth, Sequence[History]]:
     """What each user did first at or after `cutoff`, and their history strictly before it.
 
-    Users without a history are left out: there is nothing personal to judge.
+    Users without a history are left out: there is nothing personal to judge. An event of no or
+    negative weight (a refund, a dislike) is history, but nothing to be predicted.
     """
+    wanted = interactions.weights > 0
+    before_row = np.concatenate([[0], np.cumsum(wanted)])
     truth = first_group_after(
-        interactions.offsets,
-        interactions.items,
-        interactions.times,
-        interactions.groups,
+        before_row[interactions.offsets],
+        interactions.items[wanted],
+        interactions.times[wanted],
+        interactions.groups[wanted],
         cutoff,
         before=before,
     )

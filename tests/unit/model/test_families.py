@@ -205,3 +205,13 @@ def test_lines_of_one_basket_have_no_order(fitted: dict[str, Model]) -> None:
 def test_events_without_groups_are_moments_of_their_own() -> None:
     alone = np.full(3, -1)
     assert moments(np.zeros(3, dtype=np.int64), np.array([1, 2, 3]), alone).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_taken_back_leaves_finite_scores(name: str) -> None:
+    """Refunds and dislikes have negative weights; some items end below nothing."""
+    weights = np.where(np.arange(len(DATA.items)) % 3 == 0, -1.0, 0.5)
+    mixed = replace(DATA, weights=weights)
+    model = families(FEATURES)[name]
+    model.fit(mixed, FEATURES, progress=silent)
+    assert np.isfinite(model.score([mixed.history(user, NOW) for user in range(20)])).all()
