@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -64,6 +65,11 @@ class Report:
         ]
         return bool(lows) and all(low > 0 for low in lows)
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Report:
+        """The report that `to_json` gave; what could not be measured is NaN again."""
+        return msgspec.convert(_unclean(value), cls)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what could not be measured is null."""
         cleaned = _clean(asdict(self))
@@ -87,6 +93,33 @@ def evaluate_next_basket(
     Without cutoffs, the last tenth of the events is tested and the last tenth before it
     validates. `models` replaces the families (by name). Raises ModelError if nothing came before
     the cutoffs.
+    """
+    return fit_and_measure(
+        interactions,
+        features,
+        cutoff=cutoff,
+        validation_cutoff=validation_cutoff,
+        models=models,
+        k=k,
+        seed=seed,
+        progress=progress,
+    )[0]
+
+
+def fit_and_measure(
+    interactions: Interactions,
+    features: ItemFeatures,
+    *,
+    cutoff: int | None = None,
+    validation_cutoff: int | None = None,
+    models: dict[str, Model] | None = None,
+    k: int = 10,
+    seed: int = 0,
+    progress: Progress,
+) -> tuple[Report, Blend]:
+    """The same, with the blend that was measured: it has seen nothing from the cutoff on.
+
+    What training uses: a blend is measured before it learns the rest.
     """
     test = cutoff_of(interactions) if cutoff is None else cutoff
     past = interactions.before(test)
@@ -138,7 +171,7 @@ def evaluate_next_basket(
         seconds=seconds,
     )
     seconds["evaluate"] = time.perf_counter() - started
-    return report
+    return report, blend
 
 
 BASELINES = ("most popular", "own most frequent", "item-to-item")
@@ -165,10 +198,10 @@ def measure(
         tables = {name: np.array(score(some)) for name, score in others.items()}
         tables |= {f"part: {name}": np.array(scores) for name, scores in parts.items()}
         for task in TASKS:
-            blended = np.zeros_like(next(iter(tables.values())), dtype=np.float64)
+            blended = np.zeros_like(next(iter(tables.values())), dtype=np.float32)
             for name, scores in parts.items():
                 if weight := blend.weights[task].get(name, 0.0):
-                    blended += scores * np.float64(weight)
+                    blended += scores * np.float32(weight)
             ranked_by: dict[str, Table] = {"blend": blended, **tables}
             true = truth.items[start : start + _USERS]
             if task == "new":
@@ -225,3 +258,9 @@ def _clean(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
     return value
+
+
+def _unclean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _unclean(inner) for key, inner in value.items()}
+    return math.nan if value is None else value

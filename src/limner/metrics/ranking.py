@@ -25,19 +25,18 @@ def top_k(scores: npt.ArrayLike, k: int) -> I64:
     table = np.atleast_2d(np.asarray(scores))
     n_items = table.shape[1]
     out = np.full((len(table), k), -1, dtype=np.int64)
-    blocks = -(-n_items // _BLOCK)
+    # Column c holds items c, c + columns, …; the items that fill no column are the tail.
+    columns = n_items // _BLOCK
+    tail = np.arange(columns * _BLOCK, n_items)
+    down = columns * np.arange(_BLOCK)[:, None]
     for row, line in enumerate(table):
-        if blocks <= k:
+        if columns <= k:
             items = np.arange(n_items)
         else:
-            # A block whose best is below the k-th best block cannot hold one of the k best items.
-            whole = n_items - n_items % _BLOCK
-            best = line[:whole].reshape(-1, _BLOCK).max(axis=1)
-            if whole < n_items:
-                best = np.append(best, line[whole:].max())
-            chosen = np.flatnonzero(best >= np.partition(best, blocks - k)[blocks - k])
-            items = (chosen[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
-            items = items[items < n_items]
+            # A column whose best is below the k-th best column cannot hold one of the k best.
+            best = line[: columns * _BLOCK].reshape(_BLOCK, columns).max(axis=0)
+            chosen = np.flatnonzero(best >= np.partition(best, columns - k)[columns - k])
+            items = np.concatenate([(chosen + down).ravel(), tail])
         values = line[items]
         if len(values) > k:
             edge = np.partition(values, len(values) - k)[len(values) - k]
