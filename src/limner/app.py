@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Queue
@@ -24,7 +24,7 @@ import numpy as np
 from limner import config as configuration
 from limner.config import Config
 from limner.errors import InputError, KeyMissing, ModelError, NotFound
-from limner.evaluate.next_basket import Report, evaluate_next_basket
+from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.batch import Event
 from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM, USER, Import, RawBatch, Refused
@@ -234,7 +234,9 @@ class Limner:
 
     # -- taking in ---------------------------------------------------------------------------
 
-    def record(self, events: Any, *, source: str = "api", kind: Kind = "events") -> Recorded:
+    def record(
+        self, events: Any, *, source: str = "api", kind: Kind = "events", import_id: int = 0
+    ) -> Recorded:
         """Record events, durably, and fold them into the portraits before returning.
 
         `events` is any iterable of mappings, a pyarrow Table, a DataFrame, or the path of a
@@ -252,7 +254,9 @@ class Limner:
         else:
             batches = _read(events, kind, source, unreadable.append, {}, {})
         occurrences = Occurrences()
-        parts = [self.writer.record(raw, occurrences=occurrences) for raw in batches]
+        parts = [
+            self.writer.record(raw, occurrences=occurrences, import_id=import_id) for raw in batches
+        ]
         if unreadable:
             with self.store.transaction():
                 self.store.quarantine.add(unreadable)
@@ -390,21 +394,54 @@ class Limner:
         )
         return data, features(self.state.catalog)
 
-    def train(self, *, progress: Progress = quiet) -> Trained:
-        """Fit the models on the log, learn their blend on its last part, and put it to use."""
+    def train(
+        self,
+        *,
+        cutoff: int | None = None,
+        validation_cutoff: int | None = None,
+        progress: Progress = quiet,
+    ) -> Trained:
+        """Fit the models, measure their blend, let it learn the rest, and put it to use.
+
+        The measurement (`evaluation`) is honest: what is measured has seen nothing from the
+        cutoff on (by default the last tenth of the events). A log too short to be split is
+        learned from as a whole, unmeasured.
+        """
         started = time.perf_counter()
         data, attributes = self._something_to_learn_from()
-        last = int(data.times.max())
-        length = last - int(data.times.min())
-        blend = fit_all(
-            data,
-            attributes,
-            validation_cutoff=int(last - length * self.config.train.holdout),
-            models=self._families(attributes),
-            seed=self.config.train.seed,
-            progress=progress,
-        )
-        return self._publish(blend, data, started)
+        report: Report | None = None
+        try:
+            report, blend = fit_and_measure(
+                data,
+                attributes,
+                cutoff=cutoff,
+                validation_cutoff=validation_cutoff,
+                models=self._families(attributes),
+                seed=self.config.train.seed,
+                progress=progress,
+            )
+        except ModelError:
+            blend = fit_all(
+                data,
+                attributes,
+                models=self._families(attributes),
+                seed=self.config.train.seed,
+                progress=progress,
+            )
+        else:
+            blend.update(data, attributes, progress=progress)
+        return self._publish(blend, data, report, started)
+
+    def evaluation(self) -> Report | None:
+        """What was measured of the model in use before it learned the rest."""
+        home = self.store.home
+        if home is None:
+            return None
+        name = registry.current(home)
+        for version in registry.versions(home):
+            if version.name == name and version.meta.get("evaluation"):
+                return Report.from_json(version.meta["evaluation"])
+        return None
 
     def _something_to_learn_from(self) -> tuple[Interactions, ItemFeatures]:
         data, attributes = self.training_data()
@@ -421,7 +458,9 @@ class Limner:
             models.pop("sequence", None)
         return models
 
-    def _publish(self, blend: Blend, data: Interactions, started: float) -> Trained:
+    def _publish(
+        self, blend: Blend, data: Interactions, report: Report | None, started: float
+    ) -> Trained:
         item_ids = self.state.catalog.ids.values[: data.n_items]
         trained = Trained("", 0.0, data.n_users, data.n_items, len(data.items), dict(blend.weights))
         if self.store.home is None:
@@ -435,6 +474,7 @@ class Limner:
                 "users": trained.users,
                 "events": trained.events,
                 "item_ids": item_ids,
+                "evaluation": report.to_json() if report is not None else None,
             }
             version = registry.publish(self.store.home, blend, meta).name
         return replace(trained, version=version, seconds=time.perf_counter() - started)

@@ -94,6 +94,6 @@ def serve(session: Session, host: str | None, port: int | None) -> None:
 @with_session
 def demo(session: Session, directory: Path) -> None:
     """Show all of it on 1.5 million real grocery purchases, in a few minutes."""
-    from limner.demo import run
+    from limner.cli.demo import run
 
-    run(directory, session.json)
+    run(session, directory)
