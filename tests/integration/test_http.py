@@ -132,7 +132,9 @@ def test_training_a_running_server(client: httpx.Client, url: str) -> None:
         assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-9)
         assert item["reason"]
     fresh = client.get(user("u5", "recommendations"), params={"n": 30, "repeats": "false"}).json()
-    bought = {entry["item_id"] for entry in listed["items"] if entry["reason"][:6] == "bought"}
+    about = {"slot": "value.spend", "limit": 999}
+    spent = client.get(user("u5", "portrait", "evidence"), params=about).json()
+    bought = {found["item_id"] for found in spent["events"]}
     assert bought
     assert not bought & {item["item_id"] for item in fresh["items"]}
     why = client.get(user("u5", "why", listed["items"][0]["item_id"])).json()
