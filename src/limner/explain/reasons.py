@@ -103,8 +103,16 @@ def reasons(
         alike = _alike(item, history, catalog)
         sets = [*groups, *(rows for _, _, rows in alike)]
         effects = _effects(item, history, sets, scorer, task)
-        own = [(rows, e) for rows, e in zip(groups, effects, strict=False) if e > 0]
-        out.extend(_from_events(item, own, history, catalog))
+        borne_out = [rows for rows, e in zip(groups, effects, strict=False) if e > 0]
+        own = [rows for rows in borne_out if history.items[rows[0]] == item]
+        others = [rows for rows in borne_out if history.items[rows[0]] != item]
+        if own:
+            out.append(_repeat(item, own[0], effects[0], history, catalog))
+        if others:
+            together = np.sort(np.concatenate(others))
+            fall = _effects(item, history, [together], scorer, task)[0]
+            if fall > 0:
+                out.append(_company(others, together, fall, history, catalog))
         for (attribute, value, rows), effect in zip(alike, effects[len(groups) :], strict=True):
             if effect > 0:
                 out.append(_from_kind(attribute, value, rows, effect, history, catalog))
@@ -153,38 +161,30 @@ def _alike(item: int, history: History, catalog: Catalog) -> list[tuple[str, str
     return out[:1]
 
 
-def _from_events(
-    item: int, found: Sequence[tuple[I64, float]], history: History, catalog: Catalog
-) -> list[Reason]:
-    out = []
-    others = []
-    for rows, effect in found:
-        if int(history.items[rows[0]]) == item:
-            out.append(
-                Reason(
-                    _repeat_text(history, rows),
-                    "frequency",
-                    effect,
-                    tuple(history.positions[rows].tolist()),
-                    (catalog.ids.values[item],),
-                )
-            )
-        else:
-            others.append((rows, effect))
-    if others:
-        names = [title_of(catalog, int(history.items[rows[0]])) for rows, _ in others]
-        newest = max(int(history.times[rows[-1]]) for rows, _ in others)
-        out.append(
-            Reason(
-                f"goes with what was bought before: {_listed(names)} "
-                f"(last {ago(history.now - newest)})",
-                "item_to_item",
-                max(effect for _, effect in others),
-                tuple(int(p) for rows, _ in others for p in history.positions[rows]),
-                tuple(catalog.ids.values[int(history.items[rows[0]])] for rows, _ in others),
-            )
-        )
-    return out
+def _repeat(item: int, rows: I64, effect: float, history: History, catalog: Catalog) -> Reason:
+    return Reason(
+        _repeat_text(history, rows),
+        "frequency",
+        effect,
+        tuple(history.positions[rows].tolist()),
+        (catalog.ids.values[item],),
+    )
+
+
+def _company(
+    others: Sequence[I64], together: I64, effect: float, history: History, catalog: Catalog
+) -> Reason:
+    """Other things of the history that speak for the item, each by itself and all together."""
+    items = [int(history.items[rows[0]]) for rows in others]
+    newest = int(history.times[together].max())
+    return Reason(
+        f"goes with what was bought before: {_listed([title_of(catalog, i) for i in items])} "
+        f"(last {ago(history.now - newest)})",
+        "item_to_item",
+        effect,
+        tuple(history.positions[together].tolist()),
+        tuple(catalog.ids.values[i] for i in items),
+    )
 
 
 def _repeat_text(history: History, rows: I64) -> str:

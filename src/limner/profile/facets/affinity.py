@@ -101,10 +101,9 @@ class Affinity:
         drift = 0.5 * float(np.abs(recent - lasting).sum()) if total[0] else 0.0
         most = np.argsort(np.round(lasting - recent, 5), kind="stable")[:2].tolist()
         rising = [entry(i) for i in most if recent[i] > 1.5 * lasting[i] and recent[i] > 0.02]
-        moved = (
-            f"{percent(drift)} of the last weeks' interest lies elsewhere than the lasting one"
-            + (f"; rising: {', '.join(e.key.lower() for e in rising)}" if rising else "")
-        )
+        moved = f"recent weeks differ from the long run by {percent(drift)}"
+        if rising:
+            moved += f"; rising: {', '.join(entry.key.lower() for entry in rising)}"
         return [
             Slot(
                 name=self.name,

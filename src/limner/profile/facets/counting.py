@@ -108,7 +108,6 @@ class Recency:
                 events=n,
                 changed_at=newest,
                 unit="days",
-                percentile=view.percentile("days_since_" + self.name, days),
                 facet=self.name,
             )
         ]

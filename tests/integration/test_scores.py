@@ -1,0 +1,133 @@
+"""Law 5 through the composition root: parts sum, steps are on record, reasons hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limner.app import Limner
+from limner.config import parse
+from limner.model.blend import total
+from limner.recommend.scorer import Scorer, history_of
+from limner.testing.shop import shop
+
+SHOP = shop(users=80, items=60, trips=25, seed=5)
+USERS = [f"u{number}" for number in range(0, 80, 4)]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limner]:
+    folder = tmp_path_factory.mktemp("scores")
+    settings = {
+        "store": f"sqlite:///{folder / 'shop.db'}",
+        "clock": "events",
+        "train": {"sequence": False},
+    }
+    with Limner.open(config=parse(settings)) as opened:
+        opened.import_file(SHOP.items, kind="items")
+        opened.import_file(SHOP.users, kind="users")
+        opened.import_file(SHOP.events)
+        opened.refresh_population()
+        opened.train()
+        yield opened
+
+
+def scorer_of(app: Limner) -> Scorer:
+    scorer = app.scorer()
+    assert scorer is not None
+    return scorer
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_parts_sum_to_the_score_and_scores_fall(app: Limner, repeats: bool) -> None:
+    for user in USERS:
+        listed = app.recommend(user, n=15, repeats=repeats)
+        for item in listed.items:
+            assert sum(item.parts.values()) == pytest.approx(item.score, rel=1e-12)
+        scores = [item.score for item in listed.items]
+        assert scores == sorted(scores, reverse=True)
+        assert [item.rank for item in listed.items] == list(range(1, len(scores) + 1))
+
+
+def test_caps_are_kept_and_each_move_is_on_record(app: Limner) -> None:
+    for user in USERS:
+        listed = app.recommend(user, n=10)
+        kinds = [app.state.catalog.describe(app.state.catalog.ids.code(i.item_id))["type"]
+                 for i in listed.items]  # fmt: skip
+        assert max(map(kinds.count, kinds)) <= app.config.recommend.caps["type"]
+        history = history_of(app.state, app.known_row(user), app.now())
+        score = total(scorer_of(app).parts(history, "next"))
+        for item in listed.items:
+            mine = score[app.state.catalog.ids.code(item.item_id)]
+            by_score = 1 + int((score > mine).sum())
+            before = item.steps[0].before if item.steps else item.rank
+            assert before == by_score
+            assert all(step.after == item.rank for step in item.steps)
+
+
+def test_what_was_bought_is_never_new(app: Limner) -> None:
+    for user in USERS:
+        history = history_of(app.state, app.known_row(user), app.now())
+        bought = {app.state.catalog.ids.values[item] for item in history.items}
+        listed = app.recommend(user, n=20, repeats=False)
+        assert not bought & {item.item_id for item in listed.items}
+        assert listed.removed["already bought"] == len(bought)
+
+
+def test_a_reason_that_names_events_is_borne_out_by_deletion(app: Limner) -> None:
+    named = 0
+    for user in USERS[:10]:
+        history = history_of(app.state, app.known_row(user), app.now())
+        scorer = scorer_of(app)
+        for repeats, task in ((True, "next"), (False, "new")):
+            for item in app.recommend(user, explain=True, repeats=repeats).items:
+                assert item.reason
+                dense = app.state.catalog.ids.code(item.item_id)
+                for reason in item.reasons:
+                    if not reason.events:
+                        continue
+                    named += 1
+                    rows = np.flatnonzero(np.isin(history.positions, reason.events))
+                    assert len(rows) == len(reason.events)
+                    left = history.without(rows)
+                    fall = item.score - total(scorer.parts(left, task))[dense]
+                    assert fall > 0
+                    assert fall == pytest.approx(reason.effect, rel=1e-5, abs=1e-6)
+    assert named > 100
+
+
+def test_why_agrees_with_the_list_and_why_not_says_what_is_missing(app: Limner) -> None:
+    for user in USERS[:6]:
+        listed = app.recommend(user)
+        first = app.why(user, listed.items[0].item_id)
+        assert first.rank == 1
+        assert first.score == pytest.approx(listed.items[0].score)
+        assert sum(first.parts.values()) == pytest.approx(first.score)
+        if first.without is not None:
+            assert first.rank_by_score is not None
+            assert first.without >= first.rank_by_score
+        shown = {item.item_id for item in listed.items}
+        other = next(f"i{n}" for n in range(59, 0, -1) if f"i{n}" not in shown)
+        absent = app.why(user, other)
+        assert absent.rank is None
+        assert absent.missing is not None
+        assert absent.missing >= 0
+        assert absent.text.startswith("not in the list")
+
+
+def test_strangers_and_new_items_are_served(app: Limner, tmp_path: Path) -> None:
+    listed = app.recommend("nobody we know")
+    assert len(listed.items) == 10
+    assert "popular" in listed.note
+    app.put_item("brand new", {"title": "brand new thing", "type": "tea"})
+    assert len(app.recommend("u1").items) == 10
+    app.delete_item("brand new")
+    gone = app.why("u1", "brand new")
+    assert gone.removed_by == ("unavailable",)
+    with Limner.open(f"sqlite:///{tmp_path / 'empty.db'}") as empty:
+        nothing = empty.recommend("u1")
+        assert nothing.items == ()
+        assert "catalog is empty" in nothing.note
