@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -303,16 +304,18 @@ class Limner:
         """
         name = where or (str(path) if isinstance(path, str | Path) else "table")
         started = time.perf_counter()
+        unreadable: deque[Refused] = deque()
+        batches = _ahead(
+            _read(path, kind, source, unreadable.append, columns or {}, constants or {}, name)
+        )
+        first = next(batches, None)  # a file that cannot be read leaves no entry
         entry = self.store.imports.start(name, self._clock())
-        unreadable: list[Refused] = []
         shown: list[Refused] = []
         found: Counter[str] = Counter()
         occurrences = Occurrences()
         total = _rows_of(path)
-        for raw in _ahead(
-            _read(path, kind, source, unreadable.append, columns or {}, constants or {}, name)
-        ):
-            bad, unreadable[:] = list(unreadable), []
+        for raw in chain([first] if first is not None else [], batches):
+            bad = [unreadable.popleft() for _ in range(len(unreadable))]
             recorded = self.writer.record(
                 raw,
                 occurrences=occurrences,
@@ -330,15 +333,12 @@ class Limner:
         self.writer.settle()
         self.store.seal()
         if unreadable:
+            last = list(unreadable)
             with self.store.transaction():
-                self.store.quarantine.add(unreadable, import_id=entry.import_id)
-            found.update(refusal.rule for refusal in unreadable)
-            shown.extend(unreadable[: 100 - len(shown)])
-            entry = replace(
-                entry,
-                rows=entry.rows + len(unreadable),
-                refused=entry.refused + len(unreadable),
-            )
+                self.store.quarantine.add(last, import_id=entry.import_id)
+            found.update(refusal.rule for refusal in last)
+            shown.extend(last[: 100 - len(shown)])
+            entry = replace(entry, rows=entry.rows + len(last), refused=entry.refused + len(last))
         entry = replace(entry, finished_at=self._clock())
         self.store.imports.save(entry)
         return Imported(entry, time.perf_counter() - started, dict(found), tuple(shown))

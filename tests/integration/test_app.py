@@ -197,7 +197,7 @@ def test_every_place_that_persists_is_registered(tmp_path: Path) -> None:
         holding = {part.name for part in app.erasables() if part.holds(pseudonym)}
         files = {p for p in tmp_path.rglob("*") if p.is_file() and pseudonym in p.read_bytes()}
         # the database (log and identity table) and the snapshot: each has its erasable
-        assert {p.name.split(".")[0] for p in files} <= {"shop", "users"}
+        assert {p.name.split(".")[0] for p in files} <= {"shop", "data"}
         assert {"portraits", "snapshots"} < holding
         assert len(holding) == 4
 

@@ -26,6 +26,7 @@ from limner.events.batch import (
     EventBatch,
     as_codes,
     as_numbers,
+    plain_text,
 )
 
 
@@ -150,7 +151,7 @@ class Catalog:
             numbers = self._numbers.setdefault(name, Grow(np.float64, np.nan))
             numbers.resize(stop)
             numbers.data[start:stop] = as_numbers(array)
-            plain = [_plain(value) for value in array.to_pylist()]
+            plain = [plain_text(value) for value in array.to_pylist()]
             array = pa.array(plain, pa.string())
         elif not pa.types.is_dictionary(array.type):
             array = array.cast(pa.string())
@@ -331,9 +332,3 @@ class Catalog:
 def hash64(text: str) -> int:
     """A 64-bit hash of a text that never changes between runs."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def _plain(value: Any) -> str | None:
-    if value is None:
-        return None
-    return str(int(value)) if float(value).is_integer() else str(value)

@@ -235,6 +235,17 @@ def as_codes(array: pa.Array) -> tuple[I32, list[Any]]:
     return codes.astype(np.int32, copy=False), array.dictionary.to_pylist()
 
 
+def plain_text(value: Any) -> str | None:
+    """A value as the text people write: whole numbers without a fraction; null stays null.
+
+    >>> plain_text(25.0), plain_text(2.5), plain_text("tea")
+    ('25', '2.5', 'tea')
+    """
+    if value is None:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def as_numbers(array: pa.Array, missing: float = np.nan) -> F64:
     """An Arrow array as float64; null, and text that is no number, become `missing`."""
     if pa.types.is_null(array.type):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from limner.events.batch import Bool, EventBatch, I64
+from limner.events.batch import I64, Bool, EventBatch
 
 Position = int
 """A place in the log: the number of rows before it. Positions are dense and never reused."""

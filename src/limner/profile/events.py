@@ -14,7 +14,7 @@ import numpy as np
 from limner.catalog.catalog import Catalog, hash64
 from limner.errors import ConfigError
 from limner.events.arrays import Vocabulary
-from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch
+from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch, plain_text
 from limner.events.raw import DELETE_ITEM, ITEM, USER
 
 Where = Mapping[str, str | float | Sequence[str]]
@@ -203,7 +203,9 @@ class Events:
         if path.startswith("item."):
             return self.catalog.codes_at(path.removeprefix("item."), self.version)
         codes, values = self.codes(path)
-        codes = self.vocabulary(path).translate(codes, [str(value) for value in values])
+        codes = self.vocabulary(path).translate(
+            codes, [plain_text(value) or "" for value in values]
+        )
         index = (codes >= 0).nonzero()[0]
         return index, codes[index]
 

@@ -1,21 +1,21 @@
 """Snapshots of the state: what makes a start quick. The log stays the only truth.
 
 A snapshot is a folder named by the position it reflects, written beside the last one and renamed
-into place, so that a crash leaves the old or the new. Arrays are plain .npy files, memory-mapped
-copy-on-write when read; a snapshot that is torn, altered or of another layout is ignored, and the
-state is rebuilt from the log. Names of facets and properties come from users, so files are
-numbered, and the manifest says what each holds.
+into place, so that a crash leaves the old or the new. All arrays and tables lie in one file,
+memory-mapped copy-on-write when read, and the manifest says what lies where; a snapshot that is
+torn, altered or of another layout is ignored, and the state is rebuilt from the log.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -28,25 +28,30 @@ from limner.events.log import Position
 from limner.profile.population import Population
 from limner.profile.state import ProfileState
 
-FORMAT = 2
-USERS = "users.npy"
+FORMAT = 3
+DATA = "data"
+ALIGN = 64
 
 
-class _File(msgspec.Struct, frozen=True):
-    file: str
+class _Blob(msgspec.Struct, frozen=True):
+    """An array (of `dtype` and `shape`) or a table (an Arrow stream, without them)."""
+
+    offset: int
     size: int
-    crc32: int
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
 
 
 class _Manifest(msgspec.Struct, frozen=True):
     format: int
     layout: str
     position: int
-    newest_event: int
     log: str
     population_users: int
     population_at: int
-    files: dict[str, _File]
+    size: int
+    crc32: int
+    blobs: dict[str, _Blob]
 
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -113,8 +118,11 @@ class Snapshots:
 
 
 def _holds(path: Path, user: bytes) -> bool:
-    users = path / USERS
-    return users.is_file() and user in users.read_bytes()
+    data = path / DATA
+    if not data.is_file() or not data.stat().st_size:
+        return False
+    with data.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return view.find(user) >= 0
 
 
 def _save(
@@ -147,24 +155,25 @@ def _save(
             ),
         }
     )
-    files: dict[str, _File] = {}
-    for number, (name, array) in enumerate(arrays.items()):
-        path = work / (USERS if name == "users" else f"{number}.npy")
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-        files[name] = _synced(path)
-    for number, (name, table) in enumerate(tables.items()):
-        path = work / f"{number}.arrow"
-        _write_table(path, table)
-        files[name] = _synced(path)
+    blobs: dict[str, _Blob] = {}
+    with (work / DATA).open("wb") as file:
+        for name, array in arrays.items():
+            plain = np.ascontiguousarray(array)
+            blobs[name] = _append(file, plain.tobytes(), plain.dtype.str, plain.shape)
+        for name, table in tables.items():
+            blobs[name] = _append(file, _stream(table))
+        size = file.tell()
+    _sync(work / DATA)
     manifest = _Manifest(
         FORMAT,
         state.layout,
         state.position,
-        state.newest_event,
         log,
         population.users,
         population.at,
-        files,
+        size,
+        _crc32(work / DATA),
+        blobs,
     )
     body = msgspec.json.encode(manifest)
     seal = hashlib.sha256(body).hexdigest().encode()
@@ -185,14 +194,14 @@ def _manifest(path: Path) -> _Manifest | None:
         if hashlib.sha256(body).hexdigest().encode() != seal:
             return None
         manifest = msgspec.json.decode(body, type=_Manifest)
-        whole = all((path / f.file).stat().st_size == f.size for f in manifest.files.values())
+        whole = (path / DATA).stat().st_size == manifest.size
     except (OSError, msgspec.MsgspecError):
         return None
     return manifest if whole and manifest.format == FORMAT else None
 
 
 def _unaltered(path: Path, manifest: _Manifest) -> bool:
-    return all(_crc32(path / f.file) == f.crc32 for f in manifest.files.values())
+    return _crc32(path / DATA) == manifest.crc32
 
 
 def _crc32(path: Path) -> int:
@@ -203,15 +212,22 @@ def _crc32(path: Path) -> int:
     return found
 
 
+def _mapped(path: Path) -> npt.NDArray[np.uint8]:
+    if not (path / DATA).stat().st_size:
+        return np.empty(0, dtype=np.uint8)
+    return np.memmap(path / DATA, dtype=np.uint8, mode="c")
+
+
 def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Population, Arrays]:
     arrays: Arrays = {}
     tables: dict[str, pa.Table] = {}
-    for name, stored in manifest.files.items():
-        if stored.file.endswith(".npy"):
-            arrays[name] = np.load(path / stored.file, mmap_mode="c", allow_pickle=False)
+    data = _mapped(path)
+    for name, blob in manifest.blobs.items():
+        part = data[blob.offset : blob.offset + blob.size]
+        if blob.dtype:
+            arrays[name] = part.view(blob.dtype).reshape(blob.shape)
         else:
-            with pa.memory_map(str(path / stored.file)) as source:
-                tables[name] = pa.ipc.open_file(source).read_all()
+            tables[name] = pa.ipc.open_stream(pa.py_buffer(part)).read_all()
     words = {
         name.removeprefix("catalog."): table["word"].combine_chunks()
         for name, table in tables.items()
@@ -251,14 +267,20 @@ def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Populat
     return Population(manifest.population_users, manifest.population_at, quantiles, sums), extra
 
 
-def _write_table(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+def _append(file: BinaryIO, body: bytes, dtype: str = "", shape: tuple[int, ...] = ()) -> _Blob:
+    """Write at the next aligned place, so that a mapped array is aligned too."""
+    file.write(bytes(-file.tell() % ALIGN))
+    offset = file.tell()
+    file.write(body)
+    return _Blob(offset, len(body), dtype, shape)
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-
-
-def _synced(path: Path) -> _File:
-    _sync(path)
-    return _File(path.name, path.stat().st_size, _crc32(path))
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
 
 
 def _sync(path: Path) -> None:

@@ -355,7 +355,8 @@ class ProfileState:
         """All arrays by name, for a snapshot."""
         users = b"".join(user or bytes(16) for user in self.users)
         out: dict[str, npt.NDArray[Any]] = {
-            "records": self.records,
+            # as bytes: a snapshot knows plain types only
+            "records": self.records.view(np.uint8).reshape(len(self.records), self.bytes_per_row),
             "users": np.frombuffer(users, dtype=np.uint8).reshape(-1, 16),
             "free": np.array(self._free, dtype=np.int64),
             "owed_users": np.frombuffer(b"".join(sorted(self.owed_users)), dtype=np.uint8),
@@ -368,7 +369,7 @@ class ProfileState:
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take what `arrays` gave; they may be memory-mapped copy-on-write."""
-        self._records.load(arrays["records"])
+        self._records.load(arrays["records"].view(self._dtype).reshape(-1))
         self._newest = None
         self._free = arrays["free"].tolist()
         owed = arrays["owed_users"].tobytes()

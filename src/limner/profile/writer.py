@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -161,7 +161,10 @@ class Writer:
                 results = list(self._results(good, whole, appended.kept, appended.conflict))
                 for ticket, result in results:
                     if result.refused:
-                        self.quarantine.add(list(result.refused), import_id=ticket.import_id)
+                        self.quarantine.add(
+                            [self._of_known(row, identities) for row in result.refused],
+                            import_id=ticket.import_id,
+                        )
         except BaseException as error:
             for ticket, *_ in good:
                 ticket.error = error
@@ -189,6 +192,16 @@ class Writer:
             added = int(kept[rows].sum())
             repeated = len(batch) - added - len(clashes)
             yield ticket, Recorded(added, repeated, tuple(refused), 0, found)
+
+    def _of_known(self, refused: Refused, fresh: Mapping[bytes, Sealed]) -> Refused:
+        """The row without users who have no identity here: a refused row brings nobody (back)."""
+        row = dict(refused.row)
+        for name in ("user_id", "target_user_id"):
+            user = row.get(name)
+            key = bytes.fromhex(user) if isinstance(user, str) else user
+            if key is not None and key not in fresh and key not in (self._known or ()):
+                del row[name]
+        return replace(refused, row=row)
 
     def _clash(self, ticket: _Ticket) -> Callable[[dict[str, object]], Refused]:
         def refuse(row: dict[str, object]) -> Refused:

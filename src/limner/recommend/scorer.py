@@ -130,5 +130,5 @@ def popularity(state: ProfileState, now: int) -> F64:
     if len(items):
         age = np.maximum(now - values["t"].astype(np.float64), 0)
         worth = np.maximum(values["w"], 0) * np.exp2(-age / POPULAR_HALF_LIFE)
-        counts = np.bincount(items, weights=worth, minlength=len(state.catalog))
+        counts += np.bincount(items, weights=worth, minlength=len(state.catalog))
     return np.log1p(counts)

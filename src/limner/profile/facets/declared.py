@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.events.batch import PROPERTY
+from limner.events.batch import PROPERTY, plain_text
 from limner.events.raw import USER
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence
@@ -51,7 +51,9 @@ class Declared:
                 if len(rows):
                     index.append(rows)
                     keys.append(np.full(len(rows), names.encode([attribute])[0]))
-                    words.append(texts.translate(found[rows], [str(value) for value in given]))
+                    words.append(
+                        texts.translate(found[rows], [plain_text(value) or "" for value in given])
+                    )
         if not index:
             return Lifted(touched, {})
         rows = np.concatenate(index)
