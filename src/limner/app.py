@@ -241,7 +241,8 @@ class Limner:
         """Record events, durably, and fold them into the portraits before returning.
 
         `events` is any iterable of mappings, a pyarrow Table, a DataFrame, or the path of a
-        file; a mapping without a time happens now. An event seen before changes nothing; refused ones are in quarantine (`refused`).
+        file; a mapping without a time happens now. An event seen before changes nothing;
+        refused ones are in quarantine (`refused`).
         """
         unreadable: list[Refused] = []
         batches: Iterable[RawBatch]

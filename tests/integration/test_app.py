@@ -60,9 +60,7 @@ def differences(a: object, b: object, path: str = "") -> list[str]:
         names = set(type(a).__dataclass_fields__)
         if isinstance(getattr(a, "value", None), float):
             names.discard("text")  # the last digit of a rounded float may differ
-        return [
-            d for n in names for d in differences(getattr(a, n), getattr(b, n), f"{path}.{n}")
-        ]
+        return [d for n in names for d in differences(getattr(a, n), getattr(b, n), f"{path}.{n}")]
     return [] if a == b else [f"{path}: {str(a)[:80]} and {str(b)[:80]}"]
 
 

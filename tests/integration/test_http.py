@@ -132,7 +132,7 @@ def test_training_a_running_server(client: httpx.Client, url: str) -> None:
         assert sum(item["parts"].values()) == pytest.approx(item["score"], abs=1e-9)
         assert item["reason"]
     fresh = client.get(user("u5", "recommendations"), params={"n": 30, "repeats": "false"}).json()
-    about = {"slot": "value.spend", "limit": 999}
+    about: dict[str, str | int] = {"slot": "value.spend", "limit": 999}
     spent = client.get(user("u5", "portrait", "evidence"), params=about).json()
     bought = {found["item_id"] for found in spent["events"]}
     assert bought

@@ -10,7 +10,7 @@ import pytest
 
 from limner.app import Limner
 from limner.config import parse
-from limner.model.blend import total
+from limner.model.blend import Task, total
 from limner.recommend.scorer import Scorer, history_of
 from limner.testing.shop import shop
 
@@ -82,7 +82,8 @@ def test_a_reason_that_names_events_is_borne_out_by_deletion(app: Limner) -> Non
     for user in USERS[:10]:
         history = history_of(app.state, app.known_row(user), app.now())
         scorer = scorer_of(app)
-        for repeats, task in ((True, "next"), (False, "new")):
+        tasks: list[tuple[bool, Task]] = [(True, "next"), (False, "new")]
+        for repeats, task in tasks:
             for item in app.recommend(user, explain=True, repeats=repeats).items:
                 assert item.reason
                 dense = app.state.catalog.ids.code(item.item_id)

@@ -61,8 +61,8 @@ class Change:
 
     title: str
     milliseconds: float
-    left: int
-    """How many of the ten items this event replaced."""
+    fresh: int
+    """How many of the ten items are new in the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class Demo:
     trained: Trained | None
     evaluation: Any
     portrait: Any
+    recommendations: Recommendations
     before: Recommendations
     changes: list[Change]
     median_milliseconds: float
@@ -97,10 +98,10 @@ def run(session: Session, folder: Path) -> None:
         portrait = app.portrait(HOUSEHOLD)
         show.portrait(console, portrait)
         _act(console, 4, "Ten recommendations: parts that sum to the score, and a reason each")
-        before = app.recommend(HOUSEHOLD, explain=True)
-        show.recommendations(console, before)
+        listed = app.recommend(HOUSEHOLD, explain=True)
+        show.recommendations(console, listed)
         _act(console, 5, "A new interest: the household starts to buy for a baby")
-        changes, after = _live(app, console, before)
+        before, changes, after = _live(app, console)
         _act(console, 6, "What to type next")
         _next(console, command)
         seconds = time.perf_counter() - started
@@ -113,6 +114,7 @@ def run(session: Session, folder: Path) -> None:
                 trained,
                 evaluation,
                 portrait,
+                listed,
                 before,
                 changes,
                 statistics.median(change.milliseconds for change in changes),
@@ -209,8 +211,8 @@ def _cleaning(console: Console, imports: list[Imported]) -> None:
             if refused.rule not in told:
                 told.add(refused.rule)
                 console.print(
-                    f"Refused {imported.found[refused.rule]:,} × {refused.rule}: {refused.reason}.\n"
-                    f"  Kept in quarantine with the reason: limner quarantine."
+                    f"Refused {imported.found[refused.rule]:,} × {refused.rule}: "
+                    f"{refused.reason}.\n  Kept in quarantine with the reason: limner quarantine."
                 )
         values = imported.found.get("outlier_value", 0)
         quantities = imported.found.get("outlier_quantity", 0)
@@ -270,20 +272,17 @@ def _take_back(app: Limner) -> None:
             app.undo_import(entry.import_id)
 
 
-def _live(
-    app: Limner, console: Console, before: Recommendations
-) -> tuple[list[Change], Recommendations]:
+def _live(app: Limner, console: Console) -> tuple[Recommendations, list[Change], Recommendations]:
+    """Record the new purchases one by one; the list of new things before, and after."""
     entry = app.store.imports.start(VISIT, time.time_ns() // 1000)
     start = app.now()
-    shown = {item.item_id for item in before.items}
     slots = [app.portrait(HOUSEHOLD).slot("interests.category")]
-    app.recommend(HOUSEHOLD)
+    before = after = app.recommend(HOUSEHOLD, repeats=False)
     changes: list[Change] = []
-    after = before
     table = Table()
     table.add_column("bought")
     table.add_column("list changed after", justify="right")
-    table.add_column("new in the list")
+    table.add_column("new among ten things it never bought")
     for number, (item_id, price) in enumerate(NEW):
         event = {
             "user_id": HOUSEHOLD,
@@ -294,13 +293,13 @@ def _live(
             "quantity": 1,
             "basket_id": f"baby-{entry.import_id}-{number // 3}",
         }
+        shown = {item.item_id for item in after.items}
         began = time.perf_counter()
         app.record([event], source=f"demo {entry.import_id}", import_id=entry.import_id)
         slots.append(app.portrait(HOUSEHOLD).slot("interests.category"))
-        after = app.recommend(HOUSEHOLD)
+        after = app.recommend(HOUSEHOLD, repeats=False)
         milliseconds = (time.perf_counter() - began) * 1000
         fresh = [item for item in after.items if item.item_id not in shown]
-        shown = {item.item_id for item in after.items}
         title = _title(app, item_id)
         changes.append(Change(title, milliseconds, len(fresh)))
         table.add_row(title, f"{milliseconds:.1f} ms", "; ".join(i.title for i in fresh) or "–")
@@ -312,9 +311,20 @@ def _live(
         "event durable on disk before the list was asked for."
     )
     _moved(console, slots[0], slots[-1])
-    after = app.recommend(HOUSEHOLD, explain=True)
-    show.recommendations(console, after)
-    return changes, after
+    after = app.recommend(HOUSEHOLD, repeats=False, explain=True)
+    _side_by_side(console, before, after)
+    return before, changes, after
+
+
+def _side_by_side(console: Console, before: Recommendations, after: Recommendations) -> None:
+    table = Table(title="Things it never bought, before and after", title_justify="left")
+    for column in ("", "before", "after", "because"):
+        table.add_column(column)
+    known = {item.item_id for item in before.items}
+    for old, new in zip(before.items, after.items, strict=True):
+        style = "" if new.item_id in known else "bold green"
+        table.add_row(str(old.rank), old.title, Text(new.title, style), Text(new.reason, "dim"))
+    console.print(table)
 
 
 def _finished(entry: Import, rows: int) -> Import:
@@ -370,6 +380,10 @@ def _next(console: Console, command: str) -> None:
                       soft_wrap=True)  # fmt: skip
     console.print("And with your own events, items and users:")
     program = sys.argv[0]
-    for example in ("init my-shop && cd my-shop", "import your.csv --items items.csv --users users.csv",
-                    "train", "recommend SOMEBODY --explain"):  # fmt: skip
+    for example in (
+        "init my-shop && cd my-shop",
+        "import your.csv --items items.csv --users users.csv",
+        "train",
+        "recommend SOMEBODY --explain",
+    ):
         console.print(Text(f"  {program} {example}", "cyan"), soft_wrap=True)

@@ -136,8 +136,8 @@ def fit_and_measure(
     )
     seconds["fit_and_blend"] = time.perf_counter() - started
     started = time.perf_counter()
-    blend.update(past, features, progress=progress)
-    seconds["update_to_cutoff"] = time.perf_counter() - started
+    blend.refit(past, features, progress=progress)
+    seconds["fit_to_cutoff"] = time.perf_counter() - started
     started = time.perf_counter()
     truth, histories = questions(interactions, test)
     results = measure(blend, baselines(past), truth, histories, k=k, progress=progress)

@@ -83,6 +83,17 @@ class Blend:
         """The vectors of all families side by side, (n, d); d = 0 if none has one."""
         return np.concatenate([model.embed(histories) for model in self.models.values()], axis=1)
 
+    def refit(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
+        """Fit every family on `data` from nothing; the weights stay.
+
+        For moving on by weeks: weights are learned for families as `fit` leaves them, and a
+        sequence model that is only updated drifts from what they were learned for.
+        """
+        for name, model in self.models.items():
+            progress(f"fitting {name}", 0, 1)
+            model.fit(data, features, progress=progress)
+            progress(f"fitting {name}", 1, 1)
+
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Update every family with `data`, which is all there is now; the weights stay."""
         for model in self.models.values():

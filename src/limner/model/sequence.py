@@ -53,7 +53,7 @@ class SequenceConfig:
     depth: int = 2
     length: int = 96
     passes: int = 3
-    update_passes: int = 2
+    update_passes: int = 1
     batch: int = 48
     learning_rate: float = 4e-3
     weight_decay: float = 2.0
@@ -420,7 +420,7 @@ class SequenceModel:
                 data,
                 features,
                 self.config.update_passes,
-                self.config.learning_rate / 3,
+                self.config.learning_rate / 10,
                 self.trained_to,
                 progress,
             )

@@ -53,7 +53,7 @@ def fit_all(
 
     The families are fitted on what came before `validation_cutoff` (by default the time before
     which nine in ten events lie), the weights are learned on each user's first basket, session or
-    event from then on, and then every family is brought up to date with everything.
+    event from then on, and then every family is fitted on everything.
     Raises ModelError if there is nothing to learn from.
     """
     if not len(interactions.items):
@@ -64,7 +64,7 @@ def fit_all(
     blend = fit_before(
         interactions, features, cutoff=cutoff, models=models, seed=seed, progress=progress
     )
-    blend.update(interactions, features, progress=progress)
+    blend.refit(interactions, features, progress=progress)
     return blend
 
 

@@ -98,8 +98,9 @@ class Writer:
         """Take rows in; return when they are durable and visible.
 
         Without `settle`, users with late events are visible as far as a merge can take them,
-        until `settle` is called: for imports, whose rows may be in any order. `refused` are rows of the same source that could not even be read: they go to quarantine
-        in the same transaction. Raises what the store raises; then nothing was changed.
+        until `settle` is called: for imports, whose rows may be in any order. `refused` are
+        rows of the same source that could not even be read: they go to quarantine in the same
+        transaction. Raises what the store raises; then nothing was changed.
         """
         ticket = _Ticket(raw, occurrences or Occurrences(), import_id, tuple(refused))
         with self._line_lock:

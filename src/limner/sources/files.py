@@ -109,7 +109,6 @@ def read_rows(
     batch_rows: int = 50_000,
 ) -> Iterator[RawBatch]:
     """Read mappings, one a row; as `read_file` in all else. Lines count from 1."""
-
     return rows.batches(
         rows.numbered(data),
         kind=kind,
