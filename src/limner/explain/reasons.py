@@ -21,6 +21,9 @@ from limner.recommend.rank import Recommendation, Recommendations, RecommendConf
 from limner.recommend.recommend import score, task_of, title_of
 from limner.recommend.scorer import Scorer
 
+BOUGHT = 1.0
+"""Weight from which on an event is a purchase or its like, and not only a look."""
+
 NAMED = 3
 """At most so many different things are named in one reason."""
 
@@ -178,7 +181,7 @@ def _company(
     items = [int(history.items[rows[0]]) for rows in others]
     newest = int(history.times[together].max())
     return Reason(
-        f"goes with what was bought before: {_listed([title_of(catalog, i) for i in items])} "
+        f"goes with earlier choices: {_listed([title_of(catalog, i) for i in items])} "
         f"(last {ago(history.now - newest)})",
         "item_to_item",
         effect,
@@ -191,10 +194,11 @@ def _repeat_text(history: History, rows: I64) -> str:
     times = history.times[rows]
     last = ago(history.now - int(times[-1]))
     visits = len(np.unique(times))
+    did = "bought" if history.weights[rows].max() >= BOUGHT else "looked at"
     if visits < 2:
-        return f"bought once, {last}"
+        return f"{did} once, {last}"
     gap = (int(times[-1]) - int(times[0])) / (visits - 1)
-    return f"bought {visits} times, about every {length(gap)}, last {last}"
+    return f"{did} {visits} times, about every {length(gap)}, last {last}"
 
 
 def _from_kind(
@@ -203,7 +207,7 @@ def _from_kind(
     share = len(rows) / len(history)
     items = sorted({catalog.ids.values[item] for item in history.items[rows].tolist()})
     return Reason(
-        f"a liking for {value.lower()}: {len(rows)} purchases of other such items, "
+        f"a liking for {value.lower()}: {len(rows)} choices of other such items, "
         f"{percent(share)} of the newest {len(history)}",
         "content",
         effect,
