@@ -530,8 +530,8 @@ class SequenceModel:
     def _codes(self, features: ItemFeatures, n_items: int) -> Tensor:
         """(attributes, N) in the order of the parameters, under the codes of `attributes`."""
         torch = _torch()
-        table = np.full((len(self.attributes), n_items), -1, dtype=np.int64)
-        kept = [name for name in self.attributes if f"attribute.{name}" in self.params]
+        kept = [key[len("attribute.") :] for key in self.params if key.startswith("attribute.")]
+        table = np.full((len(kept), n_items), -1, dtype=np.int64)
         for row, name in enumerate(kept):
             known = {value: code for code, value in enumerate(self.attributes[name])}
             move = np.array([known.get(v, -1) for v in features.values.get(name, [])] + [-1])

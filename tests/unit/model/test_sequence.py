@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +139,18 @@ def test_update_learns_from_what_is_newer() -> None:
     assert model.trained_to == int(DATA.times.max())
     assert not np.array_equal(model.vectors, before)
     assert np.isfinite(model.score([DATA.history(0, NOW)])).all()
+
+
+def test_a_loaded_model_updates_as_the_saved_one_does(tmp_path: Path) -> None:
+    """Two attributes, named out of alphabetical order, of different sizes."""
+    codes = {"type": FEATURES.codes["category"], "brand": (FEATURES.codes["category"] % 2)}
+    values = {"type": FEATURES.values["category"], "brand": ["own", "other"]}
+    features = ItemFeatures(codes, values, FEATURES.available)
+    model = SequenceModel(SMALL)
+    model.fit(DATA.before(60 * DAY), features, progress=silent)
+    model.save(tmp_path)
+    loaded = SequenceModel()
+    loaded.load(tmp_path)
+    for one in (model, loaded):
+        one.update(DATA, features, progress=silent)
+    np.testing.assert_array_equal(loaded.vectors, model.vectors)
