@@ -15,6 +15,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -68,12 +69,10 @@ def moment(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1_000_000)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cutoff", default="2017-12-01")
-    parser.add_argument("--validation-cutoff", default="2017-11-01")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+def measured(
+    cutoff: str = "2017-12-01", validation_cutoff: str = "2017-11-01", seed: int = 0
+) -> dict[str, Any]:
+    """The report as JSON values; progress and the table go to stderr."""
     interactions, features = complete_journey()
     started = time.perf_counter()
 
@@ -83,13 +82,24 @@ def main() -> None:
     report = evaluate_next_basket(
         interactions,
         features,
-        cutoff=moment(options.cutoff),
-        validation_cutoff=moment(options.validation_cutoff),
-        seed=options.seed,
+        cutoff=moment(cutoff),
+        validation_cutoff=moment(validation_cutoff),
+        seed=seed,
         progress=progress,
     )
     print(table(report), file=sys.stderr)
-    json.dump(report.to_json(), sys.stdout, indent=2)
+    return report.to_json()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cutoff", default="2017-12-01")
+    parser.add_argument("--validation-cutoff", default="2017-11-01")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    json.dump(
+        measured(options.cutoff, options.validation_cutoff, options.seed), sys.stdout, indent=2
+    )
 
 
 if __name__ == "__main__":

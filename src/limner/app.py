@@ -58,6 +58,9 @@ SNAPSHOT_EVERY = 500_000
 """Rows after which a new snapshot is written while recording."""
 
 
+ERASED_SINCE = "erased since training"
+"""What the store remembers so that `status` can say that a model is due."""
+
 REFOLD_AT_MOST = 500
 """Users up to which an undo refolds them one by one; beyond, everything is replayed."""
 
@@ -478,6 +481,8 @@ class Limner:
                 "evaluation": report.to_json() if report is not None else None,
             }
             version = registry.publish(self.store.home, blend, meta).name
+        if self.erased_since_training():
+            self.store.set_meta(ERASED_SINCE, "0")
         return replace(trained, version=version, seconds=time.perf_counter() - started)
 
     def evaluate(
@@ -672,7 +677,14 @@ class Limner:
             clean = {part.name: not part.holds(user) for part in self.erasables()}
             self.refresh_population()
             self.save_snapshot()
-        return Erased(removed, clean, retrain=self.scorer() is not None)
+            model = self.scorer() is not None
+            if model:
+                self.store.set_meta(ERASED_SINCE, str(self.erased_since_training() + 1))
+        return Erased(removed, clean, retrain=model)
+
+    def erased_since_training(self) -> int:
+        """How many users were erased since the model in use learned from them."""
+        return int(self.store.get_meta(ERASED_SINCE) or 0)
 
     def status(self) -> dict[str, Any]:
         """Numbers of interest: users, items, events, the model, what was refused."""
@@ -685,6 +697,7 @@ class Limner:
             "newest_event": self.state.newest_event if self.state.position else None,
             "refused": self.store.quarantine.counts(),
             "model": scorer.version if scorer else None,
+            "erased_since_training": self.erased_since_training(),
         }
 
 

@@ -288,10 +288,11 @@ def quarantine(session: Session, import_id: int | None, limit: int) -> None:
 @click.command(epilog="\b\nExample:\n  limner erase 1643 --yes")
 @click.argument("user")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--retrain", is_flag=True, help="Train the models anew without the user, at once.")
 @url_option
 @common
 @with_session
-def erase(session: Session, user: str, yes: bool, url: str) -> int | None:
+def erase(session: Session, user: str, yes: bool, retrain: bool, url: str) -> int | None:
     """Erase USER for good from everything that keeps data, and show the receipt."""
     from limner.app import Erased
     from limner.cli import show
@@ -300,13 +301,22 @@ def erase(session: Session, user: str, yes: bool, url: str) -> int | None:
     if url:
         if not _sure(session, user, yes):
             return 1
-        done = session.remote(url).ask("POST", user_path(user, "erase"), Erased)
+        remote = session.remote(url)
+        done = remote.ask("POST", user_path(user, "erase"), Erased)
+        if retrain:
+            with session.progress() as progress:
+                remote.train(progress)
+            done = replace(done, retrain=False)
     else:
         with session.open(write=True) as app:
             _known(app, user)
             if not _sure(session, user, yes):
                 return 1
             done = app.erase(user)
+            if retrain and done.retrain:
+                with session.progress() as progress:
+                    app.train(progress=progress)
+                done = replace(done, retrain=False)
     if session.json:
         session.emit(done)
     else:

@@ -15,6 +15,7 @@ def train(session: Session, url: str) -> None:
     """Train the models on all events so far, and put them to use."""
     from limner.cli import show
 
+    measured = None
     with session.progress() as progress:
         if url:
             training = session.remote(url).train(progress)
@@ -23,10 +24,13 @@ def train(session: Session, url: str) -> None:
         else:
             with session.open(write=True, progress=progress) as app:
                 trained = app.train(progress=progress)
+                measured = app.evaluation()
     if session.json:
         session.emit(trained)
-    else:
-        show.trained(session.console(), trained)
+        return
+    show.trained(session.console(), trained)
+    if measured is not None:
+        show.report(session.console(), measured)
 
 
 @click.command(epilog="\b\nExample:\n  limner evaluate --cutoff 2017-12-01")

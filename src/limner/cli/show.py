@@ -372,7 +372,10 @@ def status(console: Console, found: Mapping[str, Any], now: int) -> None:
     table.add_row("log", f"{found['position']:,} rows")
     if newest:
         table.add_row("newest event", f"{date(newest)} UTC, {ago(max(now - newest, 0))}")
-    table.add_row("model", Text(found["model"] or "none yet: limner train"))
+    model = found["model"] or "none yet: limner train"
+    if due := found["erased_since_training"]:
+        model += f", which learned from {due:,} users erased since: limner train"
+    table.add_row("model", Text(model))
     refused = sum(found["refused"].values())
     table.add_row("refused", f"{refused:,} rows" + (": limner quarantine" if refused else ""))
     table.add_row("imports", f"{len(found['imports']):,}: limner import --list")
