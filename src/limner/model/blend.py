@@ -26,6 +26,7 @@ from limner.model.item_to_item import ItemToItem
 from limner.model.popularity import Popularity
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Model, Progress
 from limner.model.sequence import SequenceModel
+from limner.model.taste import Taste
 
 Task = Literal["next", "new"]
 TASKS: tuple[Task, ...] = ("next", "new")
@@ -34,9 +35,9 @@ _USERS = 32  # scored at once
 
 FAMILIES: dict[str, Callable[[], Model]] = {
     "popularity": Popularity,
-    "trial": lambda: Popularity(first_time_only=True),
     "frequency": Frequency,
     "item_to_item": ItemToItem,
+    "taste": Taste,
     "content": Content,
     "sequence": SequenceModel,
 }

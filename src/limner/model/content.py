@@ -27,7 +27,7 @@ class ContentConfig:
     """
 
     half_life_days: float = 365.0
-    prior: float = 5.0
+    prior: float = 60.0
     within: float = 0.3
 
 

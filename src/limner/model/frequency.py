@@ -262,7 +262,6 @@ class Frequency:
                 np.log1p(recency),
                 overdue,
                 overdue**2,
-                np.maximum(overdue - 1.0, 0.0),
                 np.log(basket),
                 np.log(visits),
                 table[:, 0],

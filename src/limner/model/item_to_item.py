@@ -36,7 +36,7 @@ class ItemToItemConfig:
 
     neighbours: int = 200
     past_half_life_days: float = 90.0
-    target_half_life_days: float = 30.0
+    target_half_life_days: float = 14.0
     shrink: float = 3.0
     min_users: int = 2
     scale: float = 1e-3

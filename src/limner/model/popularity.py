@@ -1,9 +1,4 @@
-"""What many people do now: recency-decayed counts of items.
-
-`trial` counts only each user's first time with an item. What sells most is mostly bought again by
-those who know it; what is tried by newcomers is the better guess for an item new to a user (trial
-against repeat, the two rates of panel research).
-"""
+"""What many people do now: recency-decayed counts of items."""
 
 from __future__ import annotations
 
@@ -30,26 +25,19 @@ class PopularityConfig:
 class Popularity:
     """log(1 + decayed count / prior), the same for every user."""
 
-    def __init__(
-        self, config: PopularityConfig | None = None, *, first_time_only: bool = False
-    ) -> None:
+    def __init__(self, config: PopularityConfig | None = None) -> None:
         self.config = config or PopularityConfig()
-        self.first_time_only = first_time_only
         self.table: F32 = np.zeros(0, dtype=np.float32)
 
     @property
     def name(self) -> str:
-        """`trial` if only first times count, else `popularity`."""
-        return "trial" if self.first_time_only else "popularity"
+        """`popularity`."""
+        return "popularity"
 
     def fit(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Count what is in `data`, aged to its newest event."""
         weights = data.weights * ages(data.times, self.config.half_life_days)
-        items = data.items
-        if self.first_time_only:
-            rows = first_times(data)
-            weights, items = weights[rows], items[rows]
-        counts = np.maximum(np.bincount(items, weights, minlength=data.n_items), 0.0)
+        counts = np.maximum(np.bincount(data.items, weights, minlength=data.n_items), 0.0)
         self.table = np.log1p(counts / self.config.prior).astype(np.float32)
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
@@ -66,14 +54,12 @@ class Popularity:
 
     def save(self, folder: Path) -> None:
         """Write the table and the settings."""
-        meta = {"config": asdict(self.config), "first_time_only": self.first_time_only}
-        write_arrays(folder, {"table": self.table}, meta)
+        write_arrays(folder, {"table": self.table}, {"config": asdict(self.config)})
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
         arrays, meta = read_arrays(folder, ("table",))
         self.config = PopularityConfig(**meta["config"])
-        self.first_time_only = bool(meta["first_time_only"])
         self.table = arrays["table"]
 
 

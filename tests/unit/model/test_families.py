@@ -16,6 +16,7 @@ from limner.model.item_to_item import ItemToItem
 from limner.model.moments import moments
 from limner.model.popularity import Popularity
 from limner.model.protocol import History, Model
+from limner.model.taste import Taste
 from limner.model.training import families
 
 DATA, FEATURES = shop()
@@ -177,11 +178,15 @@ def test_recent_events_count_more_in_popularity() -> None:
     np.testing.assert_allclose(table, expected, rtol=1e-5)
 
 
-def test_trial_counts_a_user_once() -> None:
-    model = Popularity(first_time_only=True)
-    model.fit(DATA, FEATURES, progress=silent)
-    users = np.array([len({u for u in range(60) if i in HISTORIES[u].items}) for i in range(80)])
-    assert (np.expm1(model.score(HISTORIES[:1])[0]) <= users + 1e-4).all()
+def test_taste_says_exactly_what_each_event_adds(fitted: dict[str, Model]) -> None:
+    model = fitted["taste"]
+    assert isinstance(model, Taste)
+    for history in HISTORIES[:10]:
+        scores = model.score([history])[0]
+        for item in (0, 7, int(history.items[0])):
+            parts = model.attribute(history, item)
+            assert parts.shape == (len(history),)
+            assert parts.sum() == pytest.approx(float(scores[item]), rel=1e-4, abs=1e-5)
 
 
 def test_lines_of_one_basket_have_no_order(fitted: dict[str, Model]) -> None:
