@@ -63,7 +63,8 @@ class Taste:
         if rank < 1 or not matrix.nnz:
             self.directions = np.zeros((data.n_items, 0), dtype=np.float32)
             return
-        _, values, found = svds(matrix, k=rank, random_state=self.config.seed)
+        start = np.random.default_rng(self.config.seed).normal(size=min(matrix.shape))
+        _, values, found = svds(matrix.astype(np.float64), k=rank, v0=start)
         found = found[values > 1e-6 * values.max()]
         self.directions = np.ascontiguousarray(found.T, dtype=np.float32)
         sample = matrix[:: max(1, data.n_users // 200)] @ self.directions

@@ -170,7 +170,8 @@ from tests.unit.model.small import shop, silent
 data, features = shop(users=20)
 blend = fit_all(data, features, progress=silent)
 assert "sequence" not in blend.models and "sequence" not in blend.weights["next"]
-assert blend.embed([data.history(0, 10**15)]).shape == (1, blend.models["taste"].directions.shape[1])
+width = blend.models["taste"].directions.shape[1]
+assert blend.embed([data.history(0, 10**15)]).shape == (1, width)
 try:
     SequenceModel()
 except MissingExtra as error:
