@@ -15,6 +15,11 @@ from limner.model.protocol import History, Interactions, ItemFeatures, Model, Pr
 from limner.model.sequence import SequenceConfig, SequenceModel
 
 
+MOMENTS = 4
+QUESTIONS = 6_000
+"""How often, and at most how many times in all, the blend's weights are asked what comes next."""
+
+
 def families(features: ItemFeatures, *, seed: int = 0) -> dict[str, Model]:
     """One new model of each family that can work here, by name.
 
@@ -77,14 +82,18 @@ def fit_before(
     seed: int = 0,
     progress: Progress,
 ) -> Blend:
-    """Families fitted on what came before `cutoff`, weights learned on what came next."""
+    """Families fitted on what came before `cutoff`, weights learned on what came next.
+
+    What came next is asked at several moments from the cutoff on, each with the history up to
+    it: one basket a user is too few to tell weights for rare new items from noise.
+    """
     chosen = families(features, seed=seed) if models is None else models
     past = interactions.before(cutoff)
     for name, model in chosen.items():
         progress(f"fitting {name}", 0, 1)
         model.fit(past, features, progress=progress)
         progress(f"fitting {name}", 1, 1)
-    truth, histories = questions(interactions, cutoff)
+    truth, histories = _many_questions(interactions, cutoff, seed)
     found = candidates(chosen, histories, truth, progress=progress)
     names = list(chosen)
     weights: dict[str, dict[str, float]] = {}
@@ -92,6 +101,22 @@ def fit_before(
         learned = learn_weights(found[task])
         weights[task] = {name: float(w) for name, w in zip(names, learned, strict=True)}
     return Blend(chosen, weights)
+
+
+def _many_questions(
+    interactions: Interactions, cutoff: int, seed: int
+) -> tuple[Truth, Sequence[History]]:
+    """At most `QUESTIONS` of `questions`, put at `MOMENTS` evenly spread times from the cutoff."""
+    length = int(interactions.times.max(initial=cutoff)) - cutoff
+    times = sorted({cutoff + length * step // MOMENTS for step in range(MOMENTS)})
+    asked = [questions(interactions, at) for at in times]
+    users = np.concatenate([truth.users for truth, _ in asked])
+    items = [found for truth, _ in asked for found in truth.items]
+    histories = [history for _, some in asked for history in some]
+    chosen = np.random.default_rng(seed).permutation(len(users))[:QUESTIONS]
+    chosen.sort()
+    truth = Truth(users[chosen], [items[place] for place in chosen])
+    return truth, [histories[place] for place in chosen]
 
 
 def questions(
