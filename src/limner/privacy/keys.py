@@ -20,7 +20,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from limner.errors import KeyMissing, StoreCorrupt, StoreError
+from limner.errors import KeyMissing, StoreCorrupt, StoreError, UsageError
 from limner.privacy.identity import Sealed
 
 PSEUDONYM_BYTES = 16
@@ -126,9 +126,13 @@ class Keys:
             )
 
     def pseudonym(self, user_id: str) -> bytes:
-        """The user's 16-byte pseudonym: HMAC-SHA-256, cut, under the version in use."""
+        """The user's 16-byte pseudonym: HMAC-SHA-256, cut, under the version in use.
+
+        White space around an id is no part of it, as where ids are read. Raises UsageError for
+        an id that is no Unicode text.
+        """
         key = self.pseudonym_keys[self.version]
-        return hmac.digest(key, user_id.encode(), "sha256")[:PSEUDONYM_BYTES]
+        return hmac.digest(key, _spelled(user_id), "sha256")[:PSEUDONYM_BYTES]
 
     def seal(self, user_id: str) -> Sealed:
         """The user's own id, closed so that only these keys open it."""
@@ -137,7 +141,7 @@ class Keys:
         return Sealed(
             pseudonym,
             self.version,
-            _encrypt(data_key, user_id.encode(), pseudonym),
+            _encrypt(data_key, _spelled(user_id), pseudonym),
             _encrypt(self.master_keys[self.version], data_key, pseudonym),
         )
 
@@ -225,6 +229,16 @@ class Keys:
 
 BY_ID, BY_CONTENT, BY_REPEAT, CHECK = b"event id", b"event content", b"event repeat", b"check"
 """The uses of the digest key in an event's identity (BLAKE2b personalisation)."""
+
+
+def _spelled(user_id: str) -> bytes:
+    """An id's bytes, the same where it is recorded and where it is asked for."""
+    try:
+        return user_id.strip().encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"user id {user_id!r} is no Unicode text", mend="give the id as UTF-8"
+        ) from None
 
 
 def named(source: str, event_id: str) -> bytes:

@@ -10,6 +10,7 @@ import msgspec
 from limner.errors import InputError
 from limner.events.batch import PROPERTY
 from limner.events.raw import RawBatch, Refused
+from limner.events.vocabulary import RESERVED
 from limner.sources.columns import Columns, field_of
 from limner.sources.rows import Row, fault, to_raw
 
@@ -45,7 +46,8 @@ def parse_events(
     `content_type` tells JSON from JSON lines (`application/x-ndjson`); of any other, JSON is
     tried first. Keys may be the fields' own names or the usual ones (`userId`, `event`, …); an
     object under `properties`, and all other keys, are properties. An event without a time gets
-    `now` (µs), and unless it has an id counts as another event than the same one sent later.
+    `now` (µs), and unless it has an id counts as another event than the same one sent later; what
+    an item or a user is (`$item`, `$user`) gets none, so that saying it twice changes nothing.
     `line` counts events from 1. There is a batch for each `source` that events name, since it is
     part of their identity; `source` is that of the others.
     Raises InputError if the body as a whole cannot be read or is over `MAX_BYTES` or
@@ -176,7 +178,9 @@ def _wrong(event: Row) -> str | None:
 def _batch(rows: list[tuple[int, Row, Row]], where: str, source: str, now: int) -> RawBatch:
     added = []
     for _, _, event in rows:
-        timeless = event.get("timestamp") in (None, "")
+        # What an item or a user is needs no time: it is so from ever, as in a file without times.
+        dated = str(event.get("event_type")).strip() not in RESERVED
+        timeless = dated and event.get("timestamp") in (None, "")
         # An event with an id is the same one however often, and whenever, it is sent.
         nameless = event.get("event_id") in (None, "")
         added.append(str(now).encode() if timeless and nameless else b"")

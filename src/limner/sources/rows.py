@@ -130,7 +130,7 @@ def to_raw(
     arrays: dict[str, pa.Array] = {}
     for name in [*columns.fields.values(), *columns.properties.values()]:
         values = [row.get(name) for row in flat]
-        if name == time and all(type(value) is int for value in values):
+        if name == time and all(value is None or type(value) is int for value in values):
             arrays[name] = _integers(values)
         elif name in fields and name not in amounts:
             arrays[name] = text_column(values)

@@ -220,11 +220,13 @@ def json_column(values: Sequence[Any]) -> pa.Array:
 
 
 def text_column(values: Sequence[Any]) -> pa.Array:
-    """JSON values as text: strings as they are, all else as its JSON."""
-    texts = [
-        value
-        if value is None or isinstance(value, str)
-        else msgspec.json.encode(value, order="sorted").decode()
-        for value in values
-    ]
-    return pa.array(texts, pa.string())
+    """JSON values as text: strings as they are, all else as its JSON; 7.0 is "7", as in tables."""
+    return pa.array([value if value is None else _spelled(value) for value in values], pa.string())
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return str(int(value))
+    return msgspec.json.encode(value, order="sorted").decode()

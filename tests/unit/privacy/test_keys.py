@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.errors import KeyMissing, StoreCorrupt, StoreError
+from limner.errors import KeyMissing, StoreCorrupt, StoreError, UsageError
 from limner.privacy.keys import Keys
 
 KEYS = Keys.generate()
@@ -103,7 +103,7 @@ def test_the_keys_of_another_store_are_refused(tmp_path: Path) -> None:
 def test_pseudonyms_are_stable_and_differ(one: str, other: str) -> None:
     assert len(KEYS.pseudonym(one)) == 16
     assert KEYS.pseudonym(one) == KEYS.pseudonym(one)
-    assert (KEYS.pseudonym(one) == KEYS.pseudonym(other)) == (one == other)
+    assert (KEYS.pseudonym(one) == KEYS.pseudonym(other)) == (one.strip() == other.strip())
     assert KEYS.pseudonym(one) != Keys.generate().pseudonym(one)
 
 
@@ -111,10 +111,16 @@ def test_pseudonyms_are_stable_and_differ(one: str, other: str) -> None:
 def test_a_sealed_id_opens_with_its_keys_only(user_id: str) -> None:
     sealed = KEYS.seal(user_id)
     assert sealed.pseudonym == KEYS.pseudonym(user_id)
-    assert KEYS.unseal(sealed) == user_id
-    assert len(user_id) < 4 or user_id.encode() not in sealed.sealed_id
+    assert KEYS.unseal(sealed) == user_id.strip()
+    assert len(user_id.strip()) < 4 or user_id.strip().encode() not in sealed.sealed_id
     with pytest.raises(StoreCorrupt):
         Keys.generate().unseal(sealed)
+
+
+def test_an_id_that_is_no_text_is_refused_with_a_way_out() -> None:
+    with pytest.raises(UsageError, match="no Unicode text") as refused:
+        KEYS.pseudonym("u\udcff")
+    assert refused.value.mend
 
 
 def test_a_changed_or_swapped_row_does_not_open() -> None:

@@ -130,3 +130,26 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payloads, "MAX_BYTES", 10)
     with pytest.raises(InputError, match="and 10 are the most"):
         parsed([EVENT])
+
+
+def test_what_an_item_is_has_no_time_unless_said_and_is_the_same_whenever_sent() -> None:
+    said = [
+        {"event_type": "$item", "item_id": "tea", "properties": {"type": "drink"}},
+        {"event_type": "$user", "user_id": "u1", "properties": {"age": "30"}},
+        {"event_type": "$delete_item", "item_id": "tea"},
+    ]
+    for also in ([], [EVENT]):
+        found = []
+        for now in (NOW, NOW + 1):
+            [batch], _ = parse_events(
+                json.dumps(said + also).encode(), "application/json", where="w", now=now
+            )
+            found.append(batch.table.column("content").to_pylist())
+            times = [row.get("timestamp") for row in rows([batch])]
+            assert times == [None] * 3 + [1706696430] * len(also)
+        assert found[0] == found[1]
+
+
+def test_a_whole_number_is_the_same_id_however_it_is_spelled() -> None:
+    batches, _ = parsed([{**EVENT, "userId": user} for user in (7, 7.0, "7", 7.5)])
+    assert [row["user_id"] for row in rows(batches)] == ["7", "7", "7", "7.5"]
