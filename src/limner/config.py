@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -55,11 +56,10 @@ class ServeConfig:
 class TrainConfig:
     """How models are trained.
 
-    `holdout`: share of time at the end that the blend is learned on. `sequence`: whether the
-    sequence model takes part, if PyTorch is installed. `seed` makes runs repeatable.
+    `sequence`: whether the sequence model takes part, if PyTorch is installed. `seed` makes runs
+    repeatable.
     """
 
-    holdout: float = 0.1
     sequence: bool = True
     seed: int = 0
 
@@ -158,14 +158,37 @@ def parse(
     for zone in (config.timezone, config.clean.tz):
         _check_zone(zone, where)
     duration(config.lateness, where)
+    _check_numbers(config, where)
     weights = {**DEFAULT_WEIGHT, **domain.get("weights", {}), **config.weights}
     found: dict[str, FacetConfig] = {}
     for source, facets in ((f"domain {config.domain}", domain["facet"]), (where, own_facets)):
         for index, raw in enumerate(facets):
             named = raw.get("name", index + 1) if isinstance(raw, Mapping) else index + 1
             facet = build(FacetConfig, raw, f"{source}, [[facet]] {named}")
+            facet.check()
             found[facet.name] = replace(facet, weights={**weights, **facet.weights})
     return replace(config, weights=weights, facet=tuple(found.values()))
+
+
+def _check_numbers(config: Config, where: str) -> None:
+    """Refuse numbers of the right type that mean nothing."""
+    asked = config.recommend
+    for key, value in (
+        ("recommend.n", asked.n),
+        ("recommend.within", asked.within),
+        *((f"recommend.caps.{name}", cap) for name, cap in asked.caps.items()),
+    ):
+        if value < 1:
+            raise ConfigError(f"{key} = {value} is too small", where=where, mend="use 1 or more")
+    if not 0 <= config.serve.port <= 65_535:
+        raise ConfigError(
+            f"serve.port = {config.serve.port} is no port", where=where, mend="use 0 to 65535"
+        )
+    for name, weight in config.weights.items():
+        if not isfinite(weight):
+            raise ConfigError(
+                f"weights.{name} = {weight} is no weight", where=where, mend="use a number"
+            )
 
 
 def _check_zone(name: str, where: str) -> None:

@@ -67,13 +67,13 @@ def test_caps_are_kept_and_each_move_is_on_record(app: Limner) -> None:
             assert all(step.after == item.rank for step in item.steps)
 
 
-def test_what_was_bought_is_never_new(app: Limner) -> None:
+def test_what_was_had_is_never_new(app: Limner) -> None:
     for user in USERS:
         history = history_of(app.state, app.known_row(user), app.now())
-        bought = {app.state.catalog.ids.values[item] for item in history.items}
+        had = {app.state.catalog.ids.values[item] for item in history.items}
         listed = app.recommend(user, n=20, repeats=False)
-        assert not bought & {item.item_id for item in listed.items}
-        assert listed.removed["already bought"] == len(bought)
+        assert not had & {item.item_id for item in listed.items}
+        assert listed.removed["already had"] == len(had)
 
 
 def test_a_reason_that_names_events_is_borne_out_by_deletion(app: Limner) -> None:

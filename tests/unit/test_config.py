@@ -183,3 +183,33 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, content: bytes) -> N
     with pytest.raises(ConfigError, match="cannot be read") as caught:
         load(file, NOTHING)
     assert caught.value.where == str(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"recommend": {"n": 0}}, "recommend.n"),
+        ({"recommend": {"within": -3}}, "recommend.within"),
+        ({"recommend": {"caps": {"type": 0}}}, "recommend.caps.type"),
+        ({"serve": {"port": 65536}}, "serve.port"),
+        ({"serve": {"port": -4}}, "serve.port"),
+        ({"weights": {"purchase": float("nan")}}, "weights.purchase"),
+        ({"lateness": "-3d"}, "duration"),
+        ({"facet": [{**FACET, "bound": 0}]}, "bound"),
+        ({"facet": [{**FACET, "half_life": "0d"}]}, "half_life"),
+        ({"facet": [{**FACET, "half_life": "nand"}]}, "half_life"),
+        ({"facet": [{**FACET, "short_half_life": "infd"}]}, "short_half_life"),
+        ({"facet": [{**FACET, "weights": {"view": float("inf")}}]}, "weights.view"),
+        ({"facet": [{**FACET, "text": "{} of {}"}]}, "text"),
+        ({"facet": [{**FACET, "text": "{pct}"}]}, "text"),
+        ({"facet": [{**FACET, "key": ""}]}, "key"),
+        ({"facet": [{**FACET, "kind": "affinity", "key": ""}]}, "key"),
+        ({"facet": [{**FACET, "kind": "price_level", "key": ""}]}, "key"),
+        ({"train": {"holdout": 0.1}}, "holdout"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(given: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(given)
+    assert key in str(caught.value)
+    assert caught.value.mend

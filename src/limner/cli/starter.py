@@ -34,11 +34,11 @@ MEANINGS: Mapping[str, str] = {
     "field is a column of the event, properties.NAME, user.NAME or item.NAME.",
     "recommend": "How lists are made.",
     "recommend.n": "Their length.",
-    "recommend.repeats": "Whether items that a user already had may come again.",
+    "recommend.repeats": "Whether items that a user already had, bought or only looked at, may "
+    "come again. They are those of the newest events that the facet history keeps (500).",
     "recommend.caps": "At most so many items of a list with the same value of an attribute.",
     "recommend.within": "Among how many of the best scores the caps choose.",
     "train": "How models are trained.",
-    "train.holdout": "The share of time at the end that the blend's weights are learned on.",
     "train.sequence": "Whether the sequence model takes part, where PyTorch is installed.",
     "train.seed": "Makes runs repeatable.",
     "serve": "How the HTTP API listens.",

@@ -124,9 +124,6 @@ with observed effort); an impression shows what the product did, not what the us
 They are starting points, which a domain file may set and a fit may improve.
 """
 
-UNKNOWN_WEIGHT = 0.1
-"""The worth of a type that is in no vocabulary: somebody thought it worth recording."""
-
 
 def canonical(name: str, aliases: Mapping[str, str] | None = None) -> str:
     """The canonical type that `name` stands for; an unknown name is kept, stripped.
@@ -154,8 +151,3 @@ def canonical_all(names: Iterable[str], aliases: Mapping[str, str] | None = None
         key = _fold(stripped)
         out.append(own.get(key) or _CANONICAL.get(key) or stripped)
     return out
-
-
-def weight_of(event_type: str) -> float:
-    """The default worth of a canonical type; `UNKNOWN_WEIGHT` for one in no vocabulary."""
-    return DEFAULT_WEIGHT.get(event_type, UNKNOWN_WEIGHT)

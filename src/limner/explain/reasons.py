@@ -191,10 +191,12 @@ def _company(
 
 
 def _repeat_text(history: History, rows: I64) -> str:
-    times = history.times[rows]
+    """How often, and when: of the purchases if there are any, else of the looks."""
+    bought = rows[history.weights[rows] >= BOUGHT]
+    did = "bought" if len(bought) else "looked at"
+    times = np.unique(history.times[bought if len(bought) else rows])
     last = ago(history.now - int(times[-1]))
-    visits = len(np.unique(times))
-    did = "bought" if history.weights[rows].max() >= BOUGHT else "looked at"
+    visits = len(times)
     if visits < 2:
         return f"{did} once, {last}"
     gap = (int(times[-1]) - int(times[0])) / (visits - 1)

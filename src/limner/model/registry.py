@@ -74,8 +74,11 @@ def set_current(home: Path, name: str) -> None:
     """Point at another version, atomically. Raises NotFound if there is none of that name."""
     root = home / "models"
     if not name.isdigit() or not (root / name).is_dir():
+        known = ", ".join(version.name for version in versions(home))
         raise NotFound(
-            f"there is no model version {name!r}", where=str(root), mend="see `limner models`"
+            f"there is no model version {name!r}",
+            where=str(root),
+            mend=f"use one of {known}" if known else "train one: limner train",
         )
     fresh = root / f".current-{os.getpid()}"
     fresh.write_text(name + "\n", encoding="utf-8")

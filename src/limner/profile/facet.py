@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -166,7 +167,7 @@ class FacetConfig:
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise ConfigError if a path or a duration cannot be understood."""
+        """Raise ConfigError if a setting cannot be understood or means nothing."""
         at = f"facet {self.name!r}"
         if self.section not in SECTIONS:
             raise ConfigError(
@@ -182,21 +183,45 @@ class FacetConfig:
             *([self.key] if self.key else []),
         ]:
             check_path(path, at)
-        duration(self.half_life, at)
-        duration(self.short_half_life, at)
+        duration(self.half_life, f"{at}, half_life")
+        duration(self.short_half_life, f"{at}, short_half_life")
+        if self.bound < 1:
+            raise ConfigError(f"bound = {self.bound} keeps nothing", where=at, mend="use 1 or more")
+        if self.kind in ("tally", "affinity", "price_level") and not self.key:
+            raise ConfigError(
+                f"a facet of kind {self.kind!r} needs a key",
+                where=at,
+                mend='say what it counts by: key = "item.category"',
+            )
+        for name, weight in self.weights.items():
+            if not isfinite(weight):
+                raise ConfigError(
+                    f"weights.{name} = {weight} is no weight", where=at, mend="use a number"
+                )
+        try:
+            self.text.format("1")
+        except (IndexError, KeyError, ValueError, AttributeError):
+            raise ConfigError(
+                f"text = {self.text!r} does not say one number",
+                where=at,
+                mend="write {} once where the number goes, and {{ for a brace",
+            ) from None
 
 
 UNITS = {"s": 1.0 / 86_400, "m": 1.0 / 1_440, "h": 1.0 / 24, "d": 1.0, "w": 7.0, "y": 365.25}
 
 
 def duration(text: str, where: str = "") -> float:
-    """A duration such as "30d", "2w", "12h" in µs.
+    """A duration such as "30d", "2w", "12h" in µs; finite and more than nothing.
 
     >>> duration("2w") == 14 * DAY
     True
     """
     try:
-        return float(text[:-1]) * UNITS[text[-1]] * DAY
+        length = float(text[:-1]) * UNITS[text[-1]] * DAY
+        if not (isfinite(length) and length > 0):
+            raise ValueError(text)
+        return length
     except (KeyError, ValueError, IndexError):
         raise ConfigError(
             f"{text!r} is no duration", where=where, mend='write a number and a unit: "30d", "12h"'

@@ -16,9 +16,11 @@ from limner.events.batch import F64, I32, I64, Bool
 class RecommendConfig:
     """How lists are made.
 
-    `n`: their length. `repeats`: whether items the user already bought may come again. `caps`:
-    at most so many items with the same value of an attribute. `within`: how many of the best
-    scores the caps choose among.
+    `n`: their length. `repeats`: whether items the user already had may come again, which are
+    those of the history: bought, looked at or otherwise, in its newest events (as many as the
+    facet "history" keeps, its `bound`; 500 in the domain "ecommerce"). `caps`: at most so many
+    items with the same value of an attribute. `within`: how many of the best scores the caps
+    choose among.
     """
 
     n: int = 10
@@ -77,13 +79,13 @@ class Ranked:
     steps: tuple[tuple[Step, ...], ...]
 
 
-def filters(catalog: Catalog, bought: I32, *, repeats: bool) -> dict[str, Bool]:
-    """Filter's name → items it removes."""
+def filters(catalog: Catalog, had: I32, *, repeats: bool) -> dict[str, Bool]:
+    """Filter's name → items it removes; `had`: the items of the user's history."""
     out = {"unavailable": ~catalog.available()}
     if not repeats:
         gone = np.zeros(len(catalog), dtype=bool)
-        gone[bought] = True
-        out["already bought"] = gone
+        gone[had] = True
+        out["already had"] = gone
     return out
 
 

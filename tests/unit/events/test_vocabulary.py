@@ -7,10 +7,8 @@ from limner.events.vocabulary import (
     NEEDS_ITEM,
     RESERVED,
     TYPES,
-    UNKNOWN_WEIGHT,
     canonical,
     canonical_all,
-    weight_of,
 )
 
 # The alias table of the field: each vendor's own spelling.
@@ -63,8 +61,8 @@ def test_reserved_types_pass_untouched() -> None:
 def test_every_type_has_a_weight_within_one() -> None:
     assert set(DEFAULT_WEIGHT) == TYPES | RESERVED
     assert all(-1 <= weight <= 1 for weight in DEFAULT_WEIGHT.values())
-    assert weight_of("purchase") == 1 and weight_of("impression") == 0
-    assert weight_of("dislike") == -1 and weight_of("level up") == UNKNOWN_WEIGHT
+    assert DEFAULT_WEIGHT["purchase"] == 1 and DEFAULT_WEIGHT["impression"] == 0
+    assert DEFAULT_WEIGHT["dislike"] == -1
 
 
 def test_units_and_needs_are_of_known_types() -> None:
