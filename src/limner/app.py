@@ -203,7 +203,7 @@ class Limner:
     def close(self) -> None:
         """Write a snapshot if there is news, and let the store go."""
         if self.writable:
-            if self.state.position > self._snapshot_at:
+            if self.state.position > self._snapshot_at and not self.writer.broken:
                 self.save_snapshot()
             self.store.seal()
         self.store.close()
@@ -366,11 +366,12 @@ class Limner:
             with self.store.transaction():
                 gone = self.store.log.blank(positions, forget=True)
                 self.store.imports.save(replace(entry, undone_at=self._clock()))
-                left = [user for user in users if len(self.store.log.events_of(user)[0])]
+                left = [user for user in users if self.store.log.holds(user)]
                 for user in users.difference(left):
                     self.store.identities.delete(user)
-            for user in users.difference(left):
-                self.state.erase(user)
+            with self.writer.lock:
+                for user in users.difference(left):
+                    self.state.erase(user)
             self.writer.forget_known()
             if items or len(left) > REFOLD_AT_MOST:
                 self._rebuild(progress)
@@ -382,9 +383,7 @@ class Limner:
 
     def _rebuild(self, progress: Progress) -> None:
         """The state anew from the log: after what no merge can do to many users."""
-        with self.writer.lock:
-            self.writer.state = self._fresh_state()
-        self.writer.catch_up(lambda done, total: progress("replay", done, total))
+        self.writer.rebuild(lambda done, total: progress("replay", done, total))
         self.refresh_population()
         self._scorer = None
         self.save_snapshot()
@@ -671,9 +670,14 @@ class Limner:
         if not any(part.holds(user) for part in self.erasables()):
             self.known_row(user_id)
         with self.writer.commit_lock:
-            with self.store.transaction():
-                removed = {part.name: part.erase(user) for part in self.erasables()}
-            self.writer.forget_known()
+            try:
+                with self.store.transaction():
+                    stored = (*self.store.erasables, self.snapshots)
+                    removed = {part.name: part.erase(user) for part in stored}
+            finally:
+                self.writer.forget_known()
+            with self.writer.lock:
+                removed[self.state.name] = self.state.erase(user)
             clean = {part.name: not part.holds(user) for part in self.erasables()}
             self.refresh_population()
             self.save_snapshot()

@@ -255,7 +255,9 @@ def test_why_and_why_not(limner: Command, read: Path) -> None:
     assert found["rank"] == 1
     assert found["score"] == pytest.approx(first["score"])
     assert found["text"].startswith("number 1 in the list")
-    assert found["text"][1:] in limner("why", "u5", first["item_id"]).out.replace("\n", " ")
+    # the rank without those events moves with the wall clock, as near ties decay
+    because = found["text"].partition("; without")[0][1:]
+    assert because in limner("why", "u5", first["item_id"]).out.replace("\n", " ")
     assert limner("why", "u5", "soap-5", "--json").json["rank"] is None
 
 

@@ -8,6 +8,7 @@ what an earlier event meant.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from hashlib import blake2b
 from typing import Any
@@ -26,6 +27,7 @@ from limner.events.batch import (
     EventBatch,
     as_codes,
     as_numbers,
+    as_text,
     plain_text,
 )
 
@@ -132,12 +134,15 @@ class Catalog:
         words = self.words.setdefault(name, Vocabulary())
         codes = self._codes.setdefault(name, Grow(np.int32, -1))
         codes.resize(stop)
-        if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        several = _as_lists(array)
+        if several is not None:
             lists = self._lists.setdefault(name, {})
             listed = self._listed.setdefault(name, Grow(np.bool_, False))
             listed.resize(stop)
-            for row, values in enumerate(array.to_pylist(), start):
-                texts = dict.fromkeys(str(value) for value in values or () if value is not None)
+            for row, values in enumerate(several, start):
+                texts = dict.fromkeys(
+                    plain_text(value) or "" for value in values or () if value is not None
+                )
                 if texts:
                     found = words.encode(list(texts))
                     codes.data[row] = found[0]
@@ -154,7 +159,7 @@ class Catalog:
             plain = [plain_text(value) for value in array.to_pylist()]
             array = pa.array(plain, pa.string())
         elif not pa.types.is_dictionary(array.type):
-            array = array.cast(pa.string())
+            array = as_text(array)
         codes.data[start:stop] = words.translate(*as_codes(array))
 
     def delete(self, batch: EventBatch) -> None:
@@ -327,6 +332,33 @@ class Catalog:
         for versions_of in out._many.values():
             versions_of.sort()
         return out
+
+
+def _as_lists(array: pa.Array) -> list[Any] | None:
+    """The values of a column that has lists, or text that is a JSON list; else None.
+
+    A batch that had lists beside text holds both as text, and must mean what each meant alone.
+    """
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        values: list[Any] = array.to_pylist()
+        return values
+    if not pa.types.is_dictionary(array.type):
+        return None
+    _, texts = as_codes(array)
+    if not any(isinstance(text, str) and text.startswith("[") for text in texts):
+        return None
+    return [_parsed(text) for text in array.to_pylist()]
+
+
+def _parsed(text: Any) -> list[Any]:
+    if isinstance(text, str) and text.startswith("["):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = text
+        if isinstance(found, list):
+            return found
+    return [] if text is None else [text]
 
 
 def hash64(text: str) -> int:

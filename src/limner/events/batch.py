@@ -6,6 +6,7 @@ written to the log and folded into portraits. Column names are the field names o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,7 +226,9 @@ class EventBatch:
 
 def as_codes(array: pa.Array) -> tuple[I32, list[Any]]:
     """(codes, values) of an Arrow array: int32 codes into `values`, −1 where null."""
-    if not pa.types.is_dictionary(array.type):
+    if pa.types.is_nested(array.type):
+        array = as_text(array).dictionary_encode()
+    elif not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     elif len(array.dictionary) > 2 * len(array):
         # a slice drags along the dictionary of the whole: keep what it uses
@@ -235,26 +238,45 @@ def as_codes(array: pa.Array) -> tuple[I32, list[Any]]:
     return codes.astype(np.int32, copy=False), array.dictionary.to_pylist()
 
 
+def as_text(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """An Arrow column of any type as text; lists and objects as their JSON.
+
+    >>> as_text(pa.array([["a", "b"], None])).to_pylist()
+    ['["a", "b"]', None]
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if not pa.types.is_nested(array.type):
+        return array.cast(pa.string())
+    texts = [
+        None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+        for value in array.to_pylist()
+    ]
+    return pa.array(texts, pa.string())
+
+
 def plain_text(value: Any) -> str | None:
     """A value as the text people write: whole numbers without a fraction; null stays null.
 
-    >>> plain_text(25.0), plain_text(2.5), plain_text("tea")
-    ('25', '2.5', 'tea')
+    >>> plain_text(25.0), plain_text(2.5), plain_text("tea"), plain_text(True)
+    ('25', '2.5', 'tea', 'true')
     """
     if value is None:
         return None
+    if isinstance(value, bool):  # as Arrow writes it
+        return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def as_numbers(array: pa.Array, missing: float = np.nan) -> F64:
-    """An Arrow array as float64; null, and text that is no number, become `missing`."""
-    if pa.types.is_null(array.type):
+    """An Arrow array as float64; null, and what is no number, become `missing`."""
+    if pa.types.is_null(array.type) or pa.types.is_nested(array.type):
         return np.full(len(array), missing)
     if pa.types.is_dictionary(array.type):
         codes, values = as_codes(array)
         table = np.append([_number(value, missing) for value in values], missing)
         return np.asarray(table[codes], dtype=np.float64)
-    if pa.types.is_string(array.type):
+    if not (_is_number(array.type) or pa.types.is_boolean(array.type)):
         return np.array([_number(value, missing) for value in array.to_pylist()], dtype=np.float64)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
@@ -300,16 +322,17 @@ def concat(batches: Sequence[EventBatch]) -> EventBatch:
     return EventBatch(pa.concat_tables(unified).unify_dictionaries())
 
 
-def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType:
-    def numeric(t: pa.DataType) -> bool:
-        return bool(pa.types.is_integer(t) or pa.types.is_floating(t))
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
-    return pa.float64() if numeric(a) and numeric(b) else _TEXT
+
+def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType:
+    return pa.float64() if _is_number(a) and _is_number(b) else _TEXT
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     if wanted == _TEXT and not pa.types.is_null(column.type):
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        return column.cast(pa.string()).dictionary_encode()
+        text = as_text(column)
+        text = text if isinstance(text, pa.ChunkedArray) else pa.chunked_array([text])
+        return text.dictionary_encode()
     return column.cast(wanted)

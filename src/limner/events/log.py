@@ -55,6 +55,10 @@ class EventLog(Protocol):
         """All rows of one user with their positions, in order of position."""
         ...
 
+    def holds(self, user: bytes) -> bool:
+        """Whether any row names this user, as the one who did it or its target."""
+        ...
+
     def blank(self, positions: I64, *, forget: bool = False) -> int:
         """Empty these rows for good; return how many were not empty before.
 

@@ -14,7 +14,6 @@ from limner.model.frequency import Frequency, FrequencyConfig
 from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
 from limner.model.sequence import SequenceConfig, SequenceModel
 
-
 MOMENTS = 4
 QUESTIONS = 6_000
 """How often, and at most how many times in all, the blend's weights are asked what comes next."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
 from limner.catalog.catalog import Catalog
+from limner.errors import StoreError
 from limner.events.batch import I32, I64, Bool, EventBatch, concat
 from limner.events.clean import CleanConfig, clean, count_amounts
 from limner.events.log import EventLog, Position
@@ -64,6 +67,26 @@ class _Ticket:
     error: BaseException | None = None
 
 
+_Good = tuple[_Ticket, EventBatch, list[Refused], Counter[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Either(AbstractSet[bytes]):
+    """What is in one of two collections, without making a third for each caller."""
+
+    a: AbstractSet[bytes]
+    b: Mapping[bytes, object]
+
+    def __contains__(self, user: object) -> bool:
+        return user in self.a or user in self.b
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self.a, (user for user in self.b if user not in self.a))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @dataclass(slots=True)
 class Writer:
     """Keeps the log and the state in step; readers of the state hold `lock`."""
@@ -80,6 +103,8 @@ class Writer:
     clock: Callable[[], int]
     group_by: str = "type"
     """The item attribute whose values amounts are compared within, for outliers."""
+    broken: bool = False
+    """Whether the state is half folded: a fold failed, and so did building it anew."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     commit_lock: threading.RLock = field(default_factory=threading.RLock)
     _known: set[bytes] | None = None
@@ -122,13 +147,13 @@ class Writer:
         self._known = None
 
     def _commit(self, tickets: list[_Ticket]) -> None:
-        good: list[tuple[_Ticket, EventBatch, list[Refused], Counter[str]]] = []
+        good: list[_Good] = []
         identities: dict[bytes, Sealed] = {}
         if self._known is None:
             self._known = self.identities.known()
         for ticket in tickets:
             try:
-                known = self._known | identities.keys() if identities else self._known
+                known = _Either(self._known, identities)
                 admitted = admit(ticket.raw, self.keys, self.policy, known, ticket.occurrences)
                 cleaned = clean(
                     admitted.raw,
@@ -148,36 +173,76 @@ class Writer:
                 )
             identities.update((sealed.pseudonym, sealed) for sealed in admitted.identities)
             good.append((ticket, batch, [*ticket.refused, *cleaned.refused], cleaned.found))
-        if not good:
-            return
-        whole = concat([batch for _, batch, _, _ in good])
+        if good:
+            self._append(good, identities)
+
+    def _append(self, good: list[_Good], identities: dict[bytes, Sealed]) -> None:
         try:
+            whole = concat([batch for _, batch, _, _ in good])
             with self.transaction():
                 appended = self.log.append(whole)
                 fresh = whole.take(appended.kept)
                 # only of users with a row that is new: a repeated row brings nobody back (law 6)
                 there = _users_in(fresh)
-                identities = {user: row for user, row in identities.items() if user in there}
-                self.identities.add(list(identities.values()))
+                new = {user: row for user, row in identities.items() if user in there}
+                self.identities.add(list(new.values()))
                 results = list(self._results(good, whole, appended.kept, appended.conflict))
                 for ticket, result in results:
                     if result.refused:
                         self.quarantine.add(
-                            [self._of_known(row, identities) for row in result.refused],
+                            [self._of_known(row, new) for row in result.refused],
                             import_id=ticket.import_id,
                         )
         except BaseException as error:
+            if len(good) > 1 and isinstance(error, Exception) and not isinstance(error, StoreError):
+                for one in good:  # whose rows it was fails alone
+                    self._append([one], identities)
+                return
             for ticket, *_ in good:
                 ticket.error = error
             return
-        self._known.update(identities)
-        self._fold(appended.first, fresh)
+        assert self._known is not None
+        self._known.update(new)
+        try:
+            self._follow(appended.first, fresh)
+        except Exception as error:
+            failed = StoreError(
+                f"the rows are in the log, but the portraits cannot take them in ({error!r})",
+                mend="open the store anew; if that fails too, undo the import they came with",
+            )
+            failed.__cause__ = error
+            for ticket, _ in results:
+                ticket.error = failed
+            return
         for ticket, result in results:
             ticket.result = replace(result, as_of=self.state.position)
 
+    def _follow(self, first: Position, batch: EventBatch) -> None:
+        """Fold what was appended; a state that a failure left half folded is built anew."""
+        try:
+            if self.broken or self.state.position != first:
+                self.rebuild()
+            else:
+                self._fold(first, batch)
+        except Exception:
+            if not self.broken:
+                self.broken = True
+                self.rebuild()
+                return
+            raise
+
+    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """The state anew from the log, built beside the live one, which readers see until then."""
+        old = self.state
+        empty = ProfileState(old.facets, timezone=old.timezone, lateness=old.lateness)
+        beside = replace(self, state=empty, scales=Scales(), lock=threading.RLock())
+        beside.catch_up(progress)
+        with self.lock:
+            self.state, self.scales, self.broken = beside.state, beside.scales, False
+
     def _results(
         self,
-        good: Sequence[tuple[_Ticket, EventBatch, list[Refused], Counter[str]]],
+        good: Sequence[_Good],
         whole: EventBatch,
         kept: Bool,
         conflict: Bool,
@@ -330,8 +395,8 @@ class Writer:
             rows = np.flatnonzero(mask & batch.live())
             if len(rows):
                 found.append(first + rows)
-                codes, values = batch.codes("user_id")
-                users.update(values[code] for code in set(codes[rows].tolist()) if code >= 0)
+                codes, _ = batch.codes("user_id")
+                users.update(_users_in(batch.take(rows)))
                 items = items or bool((codes[rows] < 0).any())
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return positions, users, items
