@@ -282,7 +282,7 @@ def _live(app: Limner, console: Console) -> tuple[Recommendations, list[Change],
     table = Table()
     table.add_column("bought")
     table.add_column("list changed after", justify="right")
-    table.add_column("new among ten things it never bought")
+    table.add_column("new among ten things that are new to it")
     for number, (item_id, price) in enumerate(NEW):
         event = {
             "user_id": HOUSEHOLD,
@@ -317,7 +317,7 @@ def _live(app: Limner, console: Console) -> tuple[Recommendations, list[Change],
 
 
 def _side_by_side(console: Console, before: Recommendations, after: Recommendations) -> None:
-    table = Table(title="Things it never bought, before and after", title_justify="left")
+    table = Table(title="Things new to it, before and after", title_justify="left")
     for column in ("", "before", "after", "because"):
         table.add_column(column)
     known = {item.item_id for item in before.items}

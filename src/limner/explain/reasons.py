@@ -208,8 +208,9 @@ def _from_kind(
 ) -> Reason:
     share = len(rows) / len(history)
     items = sorted({catalog.ids.values[item] for item in history.items[rows].tolist()})
+    noun = "choice" if len(rows) == 1 else "choices"
     return Reason(
-        f"a liking for {value.lower()}: {len(rows)} choices of other such items, "
+        f"a liking for {value.lower()}: {len(rows)} {noun} of other such items, "
         f"{percent(share)} of the newest {len(history)}",
         "content",
         effect,
