@@ -255,6 +255,7 @@ class Limner:
                 where="record",
                 now=self.now(),
                 source=source,
+                received=self._clock(),
             )
         else:
             batches = _read(events, kind, source, unreadable.append, {}, {})
@@ -288,6 +289,8 @@ class Limner:
     ) -> Recorded:
         moment = self.now() if at is None else at
         row = {**who, "event_type": kind, "timestamp": moment, "properties": dict(attributes)}
+        if at is None:  # said now, so not the same as when it was said before
+            row["received_at"] = self._clock()
         return self.record([row], source="api")
 
     def import_file(
@@ -546,12 +549,14 @@ class Limner:
         """
         with self.writer.lock:
             row = self.known_row(user_id)
-            state, now = self.state, self.now()
+            state, now, everybody = self.state, self.now(), self.population
             if at is not None or known_at is not None:
                 now = at if at is not None else now
                 state = self.writer.as_of(self.keys.pseudonym(user_id), now, known_at)
                 row = 0 if len(state) else -1
-            seen = portrait.read(state, row, self.population, now, user_id=user_id)
+                # neither other users' later events nor a later model may show through (law 4)
+                everybody, vector = Population(), False
+            seen = portrait.read(state, row, everybody, now, user_id=user_id)
             history = history_of(state, row, now)
         scorer = self.scorer() if vector else None
         if scorer is None or not len(history):

@@ -359,3 +359,21 @@ def test_killed_in_mid_import_and_started_again_ends_the_same(tmp_path: Path) ->
         assert_same(apps[0].portrait(user), apps[1].portrait(user))
     for app in apps:
         app.close()
+
+
+def test_with_the_clock_of_events_the_same_thing_can_happen_twice(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        event = {"user_id": "u1", "item_id": "i1", "event_type": "view"}
+        assert app.record([event]).added == 1
+        assert app.record([event]).added == 1
+        for brand in ("a", "b", "a"):
+            assert app.put_item("i1", {"brand": brand}).added == 1
+        item = app.state.catalog.ids.code("i1")
+        assert app.state.catalog.describe(item)["brand"] == "a"
+
+
+def test_a_portrait_of_the_past_knows_nothing_of_later_users(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        past = app.portrait("u5", at=START + 180 * DAY)
+        assert all(slot.percentile is None for slot in past.value.values())
+        assert past.vector == []

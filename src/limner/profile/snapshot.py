@@ -83,6 +83,16 @@ class Snapshots:
         To `verify` reads every byte once, about a second for 1 GB; without, only the manifest
         and the sizes of files are checked, which is enough to look at one user.
         """
+        for _ in range(3):  # a writer may replace the one being opened
+            try:
+                return self._load(state, head, verify)
+            except FileNotFoundError:
+                continue
+        return None
+
+    def _load(
+        self, state: ProfileState, head: Position, verify: bool
+    ) -> tuple[Population, Arrays] | None:
         for path in self._newest_first():
             manifest = _manifest(path)
             if (

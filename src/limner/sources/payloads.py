@@ -77,9 +77,18 @@ def parse_events(
 
 
 def numbered_events(
-    items: Iterable[tuple[int, Any]], *, where: str, now: int, source: str
+    items: Iterable[tuple[int, Any]],
+    *,
+    where: str,
+    now: int,
+    source: str,
+    received: int | None = None,
 ) -> tuple[list[RawBatch], list[Refused]]:
-    """Events as mappings with their numbers: what `parse_events` does once a body is decoded."""
+    """Events as mappings with their numbers: what `parse_events` does once a body is decoded.
+
+    `received` (µs, `now` by default) tells two events without time and id apart, where `now`
+    may stand still.
+    """
     refused: list[Refused] = []
     parts: dict[str, list[tuple[int, Row, Row]]] = {}
     for line, item in items:
@@ -91,7 +100,8 @@ def numbered_events(
             continue
         named = event.pop("source", None)
         parts.setdefault(named or source, []).append((line, item, event))
-    batches = [_batch(rows, where, name, now) for name, rows in parts.items()]
+    moment = now if received is None else received
+    batches = [_batch(rows, where, name, now, moment) for name, rows in parts.items()]
     return batches, refused
 
 
@@ -175,7 +185,9 @@ def _wrong(event: Row) -> str | None:
     return None
 
 
-def _batch(rows: list[tuple[int, Row, Row]], where: str, source: str, now: int) -> RawBatch:
+def _batch(
+    rows: list[tuple[int, Row, Row]], where: str, source: str, now: int, received: int
+) -> RawBatch:
     added = []
     for _, _, event in rows:
         # What an item or a user is needs no time: it is so from ever, as in a file without times.
@@ -183,7 +195,7 @@ def _batch(rows: list[tuple[int, Row, Row]], where: str, source: str, now: int) 
         timeless = dated and event.get("timestamp") in (None, "")
         # An event with an id is the same one however often, and whenever, it is sent.
         nameless = event.get("event_id") in (None, "")
-        added.append(str(now).encode() if timeless and nameless else b"")
+        added.append(str(received).encode() if timeless and nameless else b"")
         if timeless:
             event["timestamp"] = now
     names = list(dict.fromkeys(name for _, _, event in rows for name in event))
