@@ -24,7 +24,7 @@ import numpy as np
 
 from limner import config as configuration
 from limner.config import Config
-from limner.errors import InputError, KeyMissing, ModelError, NotFound
+from limner.errors import ConfigError, InputError, KeyMissing, ModelError, NotFound
 from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.batch import Event
 from limner.events.log import Position
@@ -170,6 +170,10 @@ class Limner:
                 else replace(
                     settings, store=url or settings.store, domain=domain or settings.domain
                 )
+            )
+        if not settings.facet:
+            raise ConfigError(
+                "this Config has no facets", mend="make it with limner.config.load or parse"
             )
         store = open_store(settings.store, write=write, holder=holder)
         try:
@@ -364,7 +368,7 @@ class Limner:
                 mend=f"imports that can be undone: {undoable}",
             )
         with self.writer.commit_lock:
-            positions, users, items = self.writer.positions_of_import(import_id)
+            positions, users, items, unknown = self.writer.positions_of_import(import_id)
             self.snapshots.drop()
             with self.store.transaction():
                 gone = self.store.log.blank(positions, forget=True)
@@ -380,6 +384,7 @@ class Limner:
                 self._rebuild(progress)
             else:
                 self.writer.refold(left)
+                self.writer.forget_unnamed(unknown)
                 self.refresh_population()
                 self.save_snapshot()
         return gone
@@ -675,6 +680,7 @@ class Limner:
         if not any(part.holds(user) for part in self.erasables()):
             self.known_row(user_id)
         with self.writer.commit_lock:
+            unknown = self.state.catalog.undescribed(self.store.log.events_of(user)[1])
             try:
                 with self.store.transaction():
                     stored = (*self.store.erasables, self.snapshots)
@@ -683,6 +689,7 @@ class Limner:
                 self.writer.forget_known()
             with self.writer.lock:
                 removed[self.state.name] = self.state.erase(user)
+            self.writer.forget_unnamed(unknown)
             clean = {part.name: not part.holds(user) for part in self.erasables()}
             self.refresh_population()
             self.save_snapshot()

@@ -377,3 +377,21 @@ def test_a_portrait_of_the_past_knows_nothing_of_later_users(tmp_path: Path) -> 
         past = app.portrait("u5", at=START + 180 * DAY)
         assert all(slot.percentile is None for slot in past.value.values())
         assert past.vector == []
+
+
+def test_items_that_only_the_erased_or_undone_named_are_gone(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        secret = {"user_id": "gone", "item_id": "secret-thing", "event_type": "purchase"}
+        app.record([{**secret, "timestamp": app.now()}])
+        app.save_snapshot()
+        app.erase("gone")
+        assert app.state.catalog.ids.code("secret-thing") == -1
+        row = {**more_events(app)[0], "item_id": "bogus-thing"}
+        done = app.import_file(pa.Table.from_pylist([row]))
+        app.undo_import(done.entry.import_id)
+        assert app.state.catalog.ids.code("bogus-thing") == -1
+        shown = {item.item_id for item in app.recommend("u1", n=1000).items}
+        assert not shown & {"secret-thing", "bogus-thing", ""}
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert b"secret-thing" not in path.read_bytes(), path

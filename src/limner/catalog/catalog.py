@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -242,6 +243,20 @@ class Catalog:
                 number = self.numbers_at(name, np.array([version], dtype=np.int32))[0]
                 out[name] = words[column.view[version]] if np.isnan(number) else float(number)
         return out
+
+    def undescribed(self, batch: EventBatch) -> set[int]:
+        """The items of a batch that have no version: known by events alone."""
+        codes, values = batch.codes("item_id")
+        used = np.unique(codes[codes >= 0]).tolist()
+        items = (self.ids.code(values[code]) for code in used)
+        return {item for item in items if item >= 0 and self.current.view[item] < 0}
+
+    def forget(self, items: Iterable[int]) -> None:
+        """Drop items that nothing names any more: their id's text, and that they were seen."""
+        gone = sorted(items)
+        self.ids.blank(gone)
+        self.last_event.view[gone] = np.iinfo(np.int64).min
+        self.hashes.view[gone] = 0
 
     def available(self) -> Bool:
         """Items that may be recommended: described or seen, and not deleted."""

@@ -340,6 +340,18 @@ class Writer:
             found.update(known[code] for code in chosen)
         return found
 
+    def forget_unnamed(self, items: set[int]) -> None:
+        """Drop those of these items that no row of the log names any more."""
+        if not items:
+            return
+        texts = {self.state.catalog.ids.values[item]: item for item in items}
+        for _, batch in self.log.read():
+            codes, values = batch.codes("item_id")
+            for code in np.unique(codes[codes >= 0]).tolist():
+                texts.pop(values[code], None)
+        with self.lock:
+            self.state.catalog.forget(texts.values())
+
     def refold(self, users: Sequence[bytes]) -> None:
         """Rebuild these users from the log: what no merge can do (law 1).
 
@@ -385,21 +397,26 @@ class Writer:
             past.position = stop
         return past
 
-    def positions_of_import(self, import_id: int) -> tuple[I64, set[bytes], bool]:
-        """Where an import's rows lie, whose they are, and whether items are among them."""
+    def positions_of_import(self, import_id: int) -> tuple[I64, set[bytes], bool, set[int]]:
+        """Where an import's rows lie, whose they are, whether items are described among them,
+        and which items without any description they name.
+        """
         found: list[I64] = []
         users: set[bytes] = set()
         items = False
+        unknown: set[int] = set()
         for first, batch in self.log.read():
             mask = np.nan_to_num(batch.numbers("import_id")) == import_id
             rows = np.flatnonzero(mask & batch.live())
             if len(rows):
                 found.append(first + rows)
                 codes, _ = batch.codes("user_id")
-                users.update(_users_in(batch.take(rows)))
+                part = batch.take(rows)
+                users.update(_users_in(part))
+                unknown |= self.state.catalog.undescribed(part)
                 items = items or bool((codes[rows] < 0).any())
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
-        return positions, users, items
+        return positions, users, items, unknown
 
 
 def _users_in(batch: EventBatch) -> set[bytes]:
