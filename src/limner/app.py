@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from queue import Queue
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -294,7 +295,7 @@ class Limner:
         moment = self.now() if at is None else at
         row = {**who, "event_type": kind, "timestamp": moment, "properties": dict(attributes)}
         if at is None:  # said now, so not the same as when it was said before
-            row["received_at"] = self._clock()
+            row["event_id"] = uuid4().hex
         return self.record([row], source="api")
 
     def import_file(

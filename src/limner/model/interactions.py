@@ -65,6 +65,15 @@ def interactions(
         np.concatenate([part[place] for part in columns]) for place in range(6)
     )
     # users without a row here (all before the cutoff) keep an empty history
+    # users in the order of their first row, whatever order the batches' dictionaries had: what is
+    # learned from the same log with the same seed must not depend on how it was cut
+    first_row = np.full(len(users), np.iinfo(np.int64).max)
+    np.minimum.at(first_row, user, position)
+    by_first_row = np.argsort(first_row, kind="stable")
+    number = np.empty_like(by_first_row)
+    number[by_first_row] = np.arange(len(by_first_row))
+    user = number[user]
+    names_of_users = list(users)
     order = np.lexsort((position, time, user))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))])
     return (
@@ -77,7 +86,7 @@ def interactions(
             position[order],
             len(catalog),
         ),
-        list(users),
+        [names_of_users[old] for old in by_first_row.tolist()],
     )
 
 
