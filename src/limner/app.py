@@ -401,10 +401,19 @@ class Limner:
 
     def training_data(self, before: int | None = None) -> tuple[Interactions, ItemFeatures]:
         """All interactions of the log (before a time), and the items' attributes."""
+        # what is folded is in the catalog, so reading it adds nothing to it beside the writer
+        with self.writer.lock:
+            folded = self.state.position
         data, _ = interactions(
-            self.store.log, self.state.catalog, self.config.weights, before=before
+            self.store.log,
+            self.state.catalog,
+            self.config.weights,
+            before=before,
+            known_at=folded,
         )
-        return data, features(self.state.catalog)
+        with self.writer.lock:
+            size = len(self.state.catalog)
+            return replace(data, n_items=size), features(self.state.catalog)
 
     def train(
         self,
