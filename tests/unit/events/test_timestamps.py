@@ -114,8 +114,8 @@ def test_arrow_dates_and_far_times() -> None:
 
 @given(st.datetimes(datetime(1700, 1, 1), datetime(2900, 1, 1)))
 def test_iso_text_comes_back(moment: datetime) -> None:
-    wanted = int((moment - datetime(1970, 1, 1)).total_seconds() // 1) * 1_000_000
-    wanted += moment.microsecond
+    since = moment - datetime(1970, 1, 1)  # in integers: total_seconds() is a rounded float
+    wanted = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     for text in (moment.isoformat(), moment.isoformat(" ") + "Z"):
         assert to_micros(pa.array([text])).micros.tolist() == [wanted]
 
