@@ -25,7 +25,7 @@ import numpy as np
 
 from limner import config as configuration
 from limner.config import Config
-from limner.errors import ConfigError, InputError, KeyMissing, ModelError, NotFound
+from limner.errors import ConfigError, InputError, KeyMissing, ModelError, NotFound, StoreBusy
 from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.batch import Event
 from limner.events.log import Position
@@ -691,10 +691,16 @@ class Limner:
             self.known_row(user_id)
         with self.writer.commit_lock:
             unknown = self.state.catalog.undescribed(self.store.log.events_of(user)[1])
+            left_over: StoreBusy | None = None
+            removed: dict[str, int] = {}
             try:
                 with self.store.transaction():
-                    stored = (*self.store.erasables, self.snapshots)
-                    removed = {part.name: part.erase(user) for part in stored}
+                    for part in (*self.store.erasables, self.snapshots):
+                        removed[part.name] = part.erase(user)
+            except StoreBusy as error:
+                if any(part.holds(user) for part in self.store.erasables):
+                    raise
+                left_over = error  # committed; only old bytes are still to be wiped
             finally:
                 self.writer.forget_known()
             with self.writer.lock:
@@ -706,6 +712,8 @@ class Limner:
             model = self.scorer() is not None
             if model:
                 self.store.set_meta(ERASED_SINCE, str(self.erased_since_training() + 1))
+        if left_over is not None:
+            raise left_over
         return Erased(removed, clean, retrain=model)
 
     def erased_since_training(self) -> int:

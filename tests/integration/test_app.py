@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -395,3 +396,18 @@ def test_items_that_only_the_erased_or_undone_named_are_gone(tmp_path: Path) -> 
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert b"secret-thing" not in path.read_bytes(), path
+
+
+def test_an_erasure_that_meets_a_reader_is_finished_and_says_what_is_left(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        reader = sqlite3.connect(tmp_path / "shop.db")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM segment").fetchone()
+        with pytest.raises(StoreBusy, match="keeps old bytes"):
+            app.erase("u3")
+        reader.close()
+        assert not any(part.holds(app.keys.pseudonym("u3")) for part in app.erasables())
+        with pytest.raises(NotFound):
+            app.portrait("u3")
+        assert app.record([{**more_events(app)[3], "user_id": "u3"}]).added == 1
+        assert app.own_id(app.keys.pseudonym("u3")) == "u3"

@@ -118,10 +118,10 @@ class Database:
                 raise
             finally:
                 self._owner = None
-            if self._scrub:
-                self._wipe()
             for settle in self.on_commit:
                 settle()
+            if self._scrub:
+                self._wipe()  # last, since a reader in another process may be in its way
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
