@@ -10,14 +10,12 @@ app.recommend("u1", n=10, explain=True)
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from queue import Queue
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +23,7 @@ import numpy as np
 
 from limner import config as configuration
 from limner.config import Config
-from limner.errors import ConfigError, InputError, KeyMissing, ModelError, NotFound, StoreBusy
+from limner.errors import ConfigError, ModelError, NotFound, StoreBusy
 from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.batch import Event
 from limner.events.log import Position
@@ -51,7 +49,7 @@ from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
 from limner.recommend.recommend import recommend
 from limner.recommend.scorer import Scorer, history_of
-from limner.sources import files, payloads, rows
+from limner.sources import payloads, reading, rows
 from limner.sources.columns import Kind
 from limner.stores import Store, open_store
 
@@ -130,7 +128,7 @@ class Limner:
             transaction=store.transaction,
             keys=keys,
             policy=config.privacy,
-            rules=replace(config.clean, aliases=dict(config.clean.aliases)),
+            rules=config.clean,
             state=state,
             scales=Scales(),
             clock=clock,
@@ -191,19 +189,13 @@ class Limner:
 
     def _recover(self, progress: Progress) -> None:
         loaded = self.snapshots.load(self.state, self.store.log.head())
-        if loaded is None:
-            self.writer.state = self._fresh_state()
-        else:
+        if loaded is not None:
             self.population, scales = loaded
             self.writer.scales = Scales.from_arrays(scales)
         self._snapshot_at = self.state.position
         caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
         if loaded is None or caught > SNAPSHOT_EVERY:
             self.refresh_population()
-
-    def _fresh_state(self) -> ProfileState:
-        old = self.writer.state
-        return ProfileState(old.facets, timezone=old.timezone, lateness=old.lateness)
 
     def close(self) -> None:
         """Write a snapshot if there is news, and let the store go."""
@@ -254,7 +246,7 @@ class Limner:
         """
         unreadable: list[Refused] = []
         batches: Iterable[RawBatch]
-        if kind == "events" and _are_rows(events):
+        if kind == "events" and reading.are_rows(events):
             batches, unreadable = payloads.numbered_events(
                 rows.numbered([events] if isinstance(events, Mapping) else events),
                 where="record",
@@ -263,7 +255,7 @@ class Limner:
                 received=self._clock(),
             )
         else:
-            batches = _read(events, kind, source, unreadable.append, {}, {})
+            batches = reading.read(events, kind, source, unreadable.append, {}, {})
         occurrences = Occurrences()
         parts = [
             self.writer.record(raw, occurrences=occurrences, import_id=import_id) for raw in batches
@@ -317,15 +309,17 @@ class Limner:
         name = where or (str(path) if isinstance(path, str | Path) else "table")
         started = time.perf_counter()
         unreadable: deque[Refused] = deque()
-        batches = _ahead(
-            _read(path, kind, source, unreadable.append, columns or {}, constants or {}, name)
+        batches = reading.ahead(
+            reading.read(
+                path, kind, source, unreadable.append, columns or {}, constants or {}, name
+            )
         )
         first = next(batches, None)  # a file that cannot be read leaves no entry
         entry = self.store.imports.start(name, self._clock())
         shown: list[Refused] = []
         found: Counter[str] = Counter()
         occurrences = Occurrences()
-        total = _rows_of(path)
+        total = reading.row_count(path)
         for raw in chain([first] if first is not None else [], batches):
             bad = [unreadable.popleft() for _ in range(len(unreadable))]
             recorded = self.writer.record(
@@ -456,13 +450,9 @@ class Limner:
     def evaluation(self) -> Report | None:
         """What was measured of the model in use before it learned the rest."""
         home = self.store.home
-        if home is None:
-            return None
-        name = registry.current(home)
-        for version in registry.versions(home):
-            if version.name == name and version.meta.get("evaluation"):
-                return Report.from_json(version.meta["evaluation"])
-        return None
+        version = registry.current_version(home) if home is not None else None
+        measured = version.meta.get("evaluation") if version is not None else None
+        return Report.from_json(measured) if measured else None
 
     def _something_to_learn_from(self) -> tuple[Interactions, ItemFeatures]:
         data, attributes = self.training_data()
@@ -634,23 +624,21 @@ class Limner:
         A user without a history gets what is popular. Never raises for an unknown user.
         """
         scorer = self.scorer()
+        again = self.config.recommend.repeats if repeats is None else repeats
         with self.writer.lock:
-            now = self.now()
-            history = history_of(self.state, self._row(user_id), now)
-            as_of = self.state.position
+            history = history_of(self.state, self._row(user_id), self.now())
             listed = recommend(
                 self.state,
                 history,
                 scorer,
                 self.config.recommend,
                 user_id=user_id,
-                as_of=as_of,
+                as_of=self.state.position,
                 n=n,
-                repeats=repeats,
+                repeats=again,
             )
             if not explain:
                 return listed
-            again = self.config.recommend.repeats if repeats is None else repeats
             return explained(listed, history, scorer, self.state, repeats=again)
 
     def why(self, user_id: str, item_id: str, *, repeats: bool | None = None) -> Why:
@@ -659,6 +647,7 @@ class Limner:
         Raises NotFound for an unknown user or item.
         """
         scorer = self.scorer()
+        again = self.config.recommend.repeats if repeats is None else repeats
         with self.writer.lock:
             row = self.known_row(user_id)
             item = self.state.catalog.ids.code(item_id)
@@ -671,7 +660,7 @@ class Limner:
                 self.config.recommend,
                 item,
                 user_id=user_id,
-                repeats=repeats,
+                repeats=again,
             )
 
     # -- the data subject's rights -----------------------------------------------------------
@@ -754,80 +743,9 @@ def _keys(config: Config, store: Store, *, write: bool) -> Keys:
         with store.transaction():
             store.set_meta("keys", keys.key_fingerprint)
             store.set_meta("log", f"{keys.key_fingerprint}-{time.time_ns():x}")
-    elif known is not None and known != keys.key_fingerprint:
-        raise KeyMissing(
-            f"the keys in {path} are not those of this store",
-            where=config.store,
-            mend="set LIMNER_KEY_FILE to the key file that was made with this store",
-        )
+    elif known is not None:
+        keys.require(known, path)
     return keys
-
-
-def _are_rows(data: Any) -> bool:
-    """Whether this is mappings, rather than a table or the path of a file."""
-    return not isinstance(data, str | Path) and not hasattr(data, "__arrow_c_stream__")
-
-
-def _read(
-    data: Any,
-    kind: Kind,
-    source: str,
-    refuse: Callable[[Refused], None],
-    columns: Mapping[str, str],
-    constants: Mapping[str, str],
-    where: str = "",
-) -> Iterator[RawBatch]:
-    if isinstance(data, str | Path):
-        return files.read_file(
-            data, kind=kind, refuse=refuse, columns=columns, constants=constants, source=source
-        )
-    if hasattr(data, "__arrow_c_stream__"):
-        return files.read_table(
-            data, kind=kind, columns=columns, constants=constants, source=source,
-            where=where or "table",
-        )  # fmt: skip
-    if isinstance(data, Mapping):
-        data = [data]
-    if not isinstance(data, Iterable):
-        raise InputError(
-            f"{type(data).__name__} holds no events",
-            mend="give an iterable of mappings, a DataFrame, an Arrow table or a file's path",
-        )
-    return files.read_rows(
-        data, kind=kind, refuse=refuse, columns=columns, constants=constants, source=source,
-        where=where or "rows",
-    )  # fmt: skip
-
-
-def _rows_of(data: Any) -> int:
-    """How many rows an import has, 0 if only reading would tell."""
-    return len(data) if hasattr(data, "__len__") and not isinstance(data, str) else 0
-
-
-def _ahead(batches: Iterator[RawBatch], depth: int = 2) -> Iterator[RawBatch]:
-    """The same batches, read in another thread while the last one is being committed."""
-    queue: Queue[RawBatch | BaseException | None] = Queue(depth)
-    stop = threading.Event()
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                queue.put(batch)
-                if stop.is_set():
-                    return
-            queue.put(None)
-        except BaseException as error:
-            queue.put(error)
-
-    thread = threading.Thread(target=read, name="limner-read", daemon=True)
-    thread.start()
-    try:
-        while (got := queue.get()) is not None:
-            if isinstance(got, BaseException):
-                raise got
-            yield got
-    finally:
-        stop.set()
 
 
 def _added(entry: Import, recorded: Recorded) -> Import:

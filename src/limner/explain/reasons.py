@@ -236,12 +236,11 @@ def why(
     item: int,
     *,
     user_id: str,
-    repeats: bool | None = None,
+    repeats: bool,
 ) -> Why:
     """Why an item stands where it stands for a user, or what keeps it out of the list."""
-    again = config.repeats if repeats is None else repeats
     catalog = state.catalog
-    scored = score(state, history, scorer, repeats=again)
+    scored = score(state, history, scorer, repeats=repeats)
     gone = scored.gone
     mine = float(scored.score[item])
     parts = {name: float(column[item]) for name, column in sorted(scored.parts.items())}
@@ -249,11 +248,11 @@ def why(
     ranked = rank(scored.score, gone, catalog, config, config.n)
     listed = ranked.items.tolist()
     in_list = listed.index(item) + 1 if item in listed else None
-    found = reasons(item, parts, history, scorer, catalog, repeats=again)
+    found = reasons(item, parts, history, scorer, catalog, repeats=repeats)
     without = None
     if found and found[0].events:
         rows = np.flatnonzero(np.isin(history.positions, found[0].events))
-        again_scored = score(state, history.without(rows), scorer, repeats=again)
+        again_scored = score(state, history.without(rows), scorer, repeats=repeats)
         if not again_scored.gone[item]:
             without = _place(again_scored.score, ~again_scored.gone, item)
     last = float(scored.score[listed[-1]]) if listed else 0.0

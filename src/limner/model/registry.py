@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.errors import ModelError, NotFound
+from limner.events.durable import sync
 from limner.model.artifacts import read_json, seal, verify, write_json
 from limner.model.blend import Blend
 
@@ -43,8 +44,8 @@ def publish(home: Path, blend: Blend, meta: Mapping[str, Any]) -> Version:
         write_json(aside / "version.json", dict(meta))
         seal(aside)
         for path in sorted(aside.rglob("*"), reverse=True):
-            _flush(path)
-        _flush(aside)
+            sync(path)
+        sync(aside)
         aside.rename(root / name)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -82,15 +83,15 @@ def set_current(home: Path, name: str) -> None:
         )
     fresh = root / f".current-{os.getpid()}"
     fresh.write_text(name + "\n", encoding="utf-8")
-    _flush(fresh)
+    sync(fresh)
     fresh.replace(root / "current")
-    _flush(root)
+    sync(root)
 
 
-def load_current(home: Path) -> tuple[Blend, Version] | None:
-    """The blend in use and its version; None before the first training.
+def current_version(home: Path) -> Version | None:
+    """The version in use, its blend unread; None before the first training.
 
-    Raises ModelError if its files are missing or were altered.
+    Raises ModelError if it is not where `current` points.
     """
     name = current(home)
     if name is None:
@@ -102,13 +103,16 @@ def load_current(home: Path) -> tuple[Blend, Version] | None:
             where=str(home / "models"),
             mend="train again: limner train",
         )
-    verify(folder)
-    return Blend.load(folder), Version(name, folder, read_json(folder / "version.json"))
+    return Version(name, folder, read_json(folder / "version.json"))
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def load_current(home: Path) -> tuple[Blend, Version] | None:
+    """The blend in use and its version; None before the first training.
+
+    Raises ModelError if its files are missing or were altered.
+    """
+    version = current_version(home)
+    if version is None:
+        return None
+    verify(version.folder)
+    return Blend.load(version.folder), version

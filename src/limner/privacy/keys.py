@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from limner.errors import KeyMissing, StoreCorrupt, StoreError, UsageError
+from limner.events.durable import sync
 from limner.privacy.identity import Sealed
 
 PSEUDONYM_BYTES = 16
@@ -75,7 +76,7 @@ class Keys:
             file.write(keys._to_json())
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        sync(path.parent)
         return keys
 
     @classmethod
@@ -282,13 +283,3 @@ def _encrypt(key: bytes, plain: bytes, bound_to: bytes) -> bytes:
 
 def _decrypt(key: bytes, box: bytes, bound_to: bytes) -> bytes:
     return AESGCM(key).decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], bound_to)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,6 @@ of each overflow, added up, since a key that was dropped may come back and be dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -427,11 +426,3 @@ def _shaped(data: npt.NDArray[Any], column: Column) -> npt.NDArray[Any]:
     if column.width == 1:
         return data
     return data.reshape(*data.shape[:-1], -1, column.width)
-
-
-def empty_rows(columns: Sequence[Column]) -> Values:
-    """Columns of no rows; what a facet lifts from events that do not concern it."""
-    return {
-        column.name: np.empty((0, column.width) if column.width > 1 else 0, column.dtype)
-        for column in columns
-    }

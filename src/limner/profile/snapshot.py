@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from limner.catalog.catalog import Catalog
 from limner.events.arrays import Vocabulary
+from limner.events.durable import sync
 from limner.events.log import Position
 from limner.profile.population import Population
 from limner.profile.state import ProfileState
@@ -173,7 +174,7 @@ def _save(
         for name, table in tables.items():
             blobs[name] = _append(file, _stream(table))
         size = file.tell()
-    _sync(work / DATA)
+    sync(work / DATA)
     manifest = _Manifest(
         FORMAT,
         state.layout,
@@ -188,11 +189,11 @@ def _save(
     body = msgspec.json.encode(manifest)
     seal = hashlib.sha256(body).hexdigest().encode()
     (work / "manifest.json").write_bytes(seal + b"\n" + body)
-    _sync(work / "manifest.json")
-    _sync(work)
+    sync(work / "manifest.json")
+    sync(work)
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)
-    _sync(folder)
+    sync(folder)
     for old in folder.iterdir():
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
@@ -291,11 +292,3 @@ def _stream(table: pa.Table) -> bytes:
         writer.write_table(table)
     body: bytes = sink.getvalue().to_pybytes()
     return body
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -64,11 +64,11 @@ def recommend(
     *,
     user_id: str,
     as_of: int,
+    repeats: bool,
     n: int | None = None,
-    repeats: bool | None = None,
 ) -> Recommendations:
-    """The best `n` items for a history (config's `n` and `repeats` by default)."""
-    scored = score(state, history, scorer, repeats=config.repeats if repeats is None else repeats)
+    """The best `n` items for a history (config's `n` by default)."""
+    scored = score(state, history, scorer, repeats=repeats)
     ranked = rank(scored.score, scored.gone, state.catalog, config, config.n if n is None else n)
     note = UNTRAINED if scorer is None else "" if len(history) else STRANGER
     if not len(ranked.items):
