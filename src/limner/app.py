@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 
 from limner import config as configuration
 from limner.config import Config
-from limner.errors import ConfigError, ModelError, NotFound, StoreBusy
+from limner.errors import ConfigError, ModelError, NotFound, WipeDue
 from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.batch import Event
 from limner.events.log import Position
@@ -365,7 +366,7 @@ class Limner:
         with self.writer.commit_lock:
             positions, users, items, unknown = self.writer.positions_of_import(import_id)
             self.snapshots.drop()
-            with self.store.transaction():
+            with self._removing() as due:
                 gone = self.store.log.blank(positions, forget=True)
                 self.store.imports.save(replace(entry, undone_at=self._clock()))
                 left = [user for user in users if self.store.log.holds(user)]
@@ -374,7 +375,6 @@ class Limner:
             with self.writer.lock:
                 for user in users.difference(left):
                     self.state.erase(user)
-            self.writer.forget_known()
             if items or len(left) > REFOLD_AT_MOST:
                 self._rebuild(progress)
             else:
@@ -382,7 +382,25 @@ class Limner:
                 self.writer.forget_unnamed(unknown)
                 self.refresh_population()
                 self.save_snapshot()
+        if due:
+            raise due[0]
         return gone
+
+    @contextmanager
+    def _removing(self) -> Iterator[list[WipeDue]]:
+        """A transaction that removes rows, and with them maybe users.
+
+        That old bytes are still to be wiped is no reason to leave the state behind the log: it is
+        put in the list, to be raised when all is done.
+        """
+        due: list[WipeDue] = []
+        try:
+            with self.store.transaction():
+                yield due
+        except WipeDue as error:
+            due.append(error)
+        finally:
+            self.writer.forget_known()
 
     def _rebuild(self, progress: Progress) -> None:
         """The state anew from the log: after what no merge can do to many users."""
@@ -680,18 +698,10 @@ class Limner:
             self.known_row(user_id)
         with self.writer.commit_lock:
             unknown = self.state.catalog.undescribed(self.store.log.events_of(user)[1])
-            left_over: StoreBusy | None = None
             removed: dict[str, int] = {}
-            try:
-                with self.store.transaction():
-                    for part in (*self.store.erasables, self.snapshots):
-                        removed[part.name] = part.erase(user)
-            except StoreBusy as error:
-                if any(part.holds(user) for part in self.store.erasables):
-                    raise
-                left_over = error  # committed; only old bytes are still to be wiped
-            finally:
-                self.writer.forget_known()
+            with self._removing() as due:
+                for part in (*self.store.erasables, self.snapshots):
+                    removed[part.name] = part.erase(user)
             with self.writer.lock:
                 removed[self.state.name] = self.state.erase(user)
             self.writer.forget_unnamed(unknown)
@@ -701,8 +711,8 @@ class Limner:
             model = self.scorer() is not None
             if model:
                 self.store.set_meta(ERASED_SINCE, str(self.erased_since_training() + 1))
-        if left_over is not None:
-            raise left_over
+        if due:
+            raise due[0]
         return Erased(removed, clean, retrain=model)
 
     def erased_since_training(self) -> int:

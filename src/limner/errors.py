@@ -8,6 +8,7 @@ LimnerError                 what is wrong, where, and how to mend it
 ├── InputError              a file or payload cannot be read at all (single rows go to quarantine)
 ├── StoreError              the store cannot do what was asked
 │   ├── StoreBusy           another process writes to this store
+│   │   └── WipeDue         it is done, but a reader keeps old bytes of what was removed
 │   ├── StoreCorrupt        stored bytes do not match their hash or format
 │   ├── KeyMissing          the store's keys are not where they should be
 │   └── OutOfOrder          a batch does not start at the state's next position
@@ -72,6 +73,10 @@ class StoreError(LimnerError):
 
 class StoreBusy(StoreError):
     """Another process holds the store's write lock."""
+
+
+class WipeDue(StoreBusy):
+    """What was asked is done and committed; old bytes wait for a reader in another process."""
 
 
 class StoreCorrupt(StoreError):

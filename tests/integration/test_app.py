@@ -20,7 +20,7 @@ import pytest
 
 from limner.app import Limner
 from limner.config import Config, parse
-from limner.errors import KeyMissing, NotFound, StoreBusy
+from limner.errors import KeyMissing, NotFound, StoreBusy, WipeDue
 from limner.events.batch import DAY, SECOND
 from limner.profile.facet import Entry, Slot
 from limner.profile.portrait import Portrait
@@ -411,3 +411,19 @@ def test_an_erasure_that_meets_a_reader_is_finished_and_says_what_is_left(tmp_pa
             app.portrait("u3")
         assert app.record([{**more_events(app)[3], "user_id": "u3"}]).added == 1
         assert app.own_id(app.keys.pseudonym("u3")) == "u3"
+
+
+def test_an_undo_that_meets_a_reader_is_finished_too(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        stranger = {**more_events(app)[0], "user_id": "stranger"}
+        done = app.import_file(pa.Table.from_pylist([stranger]))
+        reader = sqlite3.connect(tmp_path / "shop.db")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM segment").fetchone()
+        with pytest.raises(WipeDue):
+            app.undo_import(done.entry.import_id)
+        reader.close()
+        with pytest.raises(NotFound):
+            app.portrait("stranger")
+        assert app.record([stranger]).added == 1
+        assert app.own_id(app.keys.pseudonym("stranger")) == "stranger"

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from limner.errors import StoreBusy, StoreCorrupt, StoreError
+from limner.errors import StoreBusy, StoreCorrupt, StoreError, WipeDue
 
 SCHEMA_VERSION = "1"
 BUSY_SECONDS = 10.0
@@ -254,7 +254,7 @@ class Database:
         self._writer.execute("VACUUM")
         busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
-            raise StoreBusy(
+            raise WipeDue(
                 "what was erased is gone from the store, but a reader keeps old bytes of it in "
                 "the write-ahead log",
                 where=f"{self.path}-wal",
