@@ -412,7 +412,7 @@ def _mix(seed: int, *parts: Any) -> U64:
 
 def _uniform(seed: int, *parts: Any) -> F64:
     """A number from 0 to 1 that is always the same for the same parts."""
-        at = np.exp(np.log(low) + share * np.log(high / low))
+    out: F64 = (_mix(seed, *parts) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return out
 
 
