@@ -52,6 +52,7 @@ class Scorer:
         self, blend: Blend, item_ids: Sequence[str], catalog: Catalog, version: str
     ) -> None:
         self.version = version
+        self._item_ids = item_ids
         self._blend = blend
         self._catalog = catalog
         self._known = len(item_ids)
@@ -59,6 +60,10 @@ class Scorer:
         catalog.intern(np.empty(0, np.int32), [])
         self._to_model = np.full(len(catalog), -1, dtype=np.int32)
         self._to_model[self._to_catalog] = np.arange(self._known, dtype=np.int32)
+
+    def over(self, catalog: Catalog) -> Scorer:
+        """The same model, under the ids of another catalog."""
+        return Scorer(self._blend, self._item_ids, catalog, self.version)
 
     def translated(self, history: History) -> tuple[History, I64]:
         """(the history in the model's ids, which of its entries are left)."""

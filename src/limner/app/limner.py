@@ -1,21 +1,10 @@
-"""The composition root: opens a store and its keys, and wires the parts into one object.
-
-from limner import Limner
-
-app = Limner.open("sqlite:///shop.db", domain="ecommerce")
-app.record([{"user_id": "u1", "item_id": "tea", "event_type": "purchase", "timestamp": now}])
-app.portrait("u1").interests
-app.recommend("u1", n=10, explain=True)
-"""
+"""The object that an application holds: a store opened, and its parts wired together."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,20 +12,20 @@ from uuid import uuid4
 import numpy as np
 
 from limner import config as configuration
+from limner.app import intake, learning, removal
+from limner.app.intake import SNAPSHOT_EVERY, Imported
+from limner.app.learning import Trained
+from limner.app.removal import ERASED_SINCE, Erased
 from limner.config import Config
-from limner.errors import ConfigError, ModelError, NotFound, WipeDue
-from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
+from limner.errors import ConfigError, NotFound, StoreError
+from limner.evaluate.next_basket import Report
 from limner.events.batch import Event
 from limner.events.log import Position
-from limner.events.raw import DELETE_ITEM, ITEM, USER, Import, RawBatch, Refused
+from limner.events.raw import DELETE_ITEM, ITEM, USER, Refused
 from limner.events.scales import Scales
 from limner.explain.reasons import Why, explained, why
 from limner.model import registry
-from limner.model.blend import Blend
-from limner.model.interactions import features, interactions
-from limner.model.protocol import Interactions, ItemFeatures, Model, Progress
-from limner.model.training import families, fit_all
-from limner.privacy.admit import Occurrences
+from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
 from limner.profile import facets, portrait
@@ -50,61 +39,12 @@ from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
 from limner.recommend.recommend import recommend
 from limner.recommend.scorer import Scorer, history_of
-from limner.sources import payloads, reading, rows
 from limner.sources.columns import Kind
 from limner.stores import Store, open_store
-
-SNAPSHOT_EVERY = 500_000
-"""Rows after which a new snapshot is written while recording."""
-
-
-ERASED_SINCE = "erased since training"
-"""What the store remembers so that `status` can say that a model is due."""
-
-REFOLD_AT_MOST = 500
-"""Users up to which an undo refolds them one by one; beyond, everything is replayed."""
 
 
 def quiet(stage: str, done: int, total: int) -> None:
     """The progress of somebody who does not want to see any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import did, in the end."""
-
-    entry: Import
-    seconds: float
-    found: Mapping[str, int]
-    refused: tuple[Refused, ...]
-    """The first hundred; all of them are in quarantine."""
-
-    @property
-    def rate(self) -> float:
-        """Rows a second, from file to durable log and folded portraits."""
-        return self.entry.rows / self.seconds if self.seconds else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What `erase` removed, by the name of what held it, and whether each is clean now."""
-
-    removed: Mapping[str, int]
-    clean: Mapping[str, bool]
-    retrain: bool
-    """Whether a model in use had learned from the user: it is due for training anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A model that was trained: its version, and each part's weight in each task."""
-
-    version: str
-    seconds: float
-    users: int
-    items: int
-    events: int
-    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Limner:
@@ -226,6 +166,11 @@ class Limner:
     def save_snapshot(self) -> None:
         """Write the state beside the log, so that the next start is quick."""
         with self.writer.commit_lock, self.writer.lock:
+            if self.writer.broken:
+                raise StoreError(
+                    "the portraits are half folded, so no snapshot of them is kept",
+                    mend="open the store anew; if that fails too, undo the last import",
+                )
             self.snapshots.save(self.state, self.population, self.writer.scales.arrays())
             self._snapshot_at = self.state.position
 
@@ -245,26 +190,7 @@ class Limner:
         file; a mapping without a time happens now. An event seen before changes nothing;
         refused ones are in quarantine (`refused`).
         """
-        unreadable: list[Refused] = []
-        batches: Iterable[RawBatch]
-        if kind == "events" and reading.are_rows(events):
-            batches, unreadable = payloads.numbered_events(
-                rows.numbered([events] if isinstance(events, Mapping) else events),
-                where="record",
-                now=self.now(),
-                source=source,
-                received=self._clock(),
-            )
-        else:
-            batches = reading.read(events, kind, source, unreadable.append, {}, {})
-        occurrences = Occurrences()
-        parts = [
-            self.writer.record(raw, occurrences=occurrences, import_id=import_id) for raw in batches
-        ]
-        if unreadable:
-            with self.store.transaction():
-                self.store.quarantine.add(unreadable)
-        return _sum(parts, unreadable, self.state.position)
+        return intake.record(self, events, source=source, kind=kind, import_id=import_id)
 
     def put_item(
         self, item_id: str, attributes: Mapping[str, Any], at: int | None = None
@@ -307,125 +233,37 @@ class Limner:
         Importing the same rows again changes nothing, so an import that was interrupted is
         simply started again. Undo it with `undo_import(imported.entry.import_id)`.
         """
-        name = where or (str(path) if isinstance(path, str | Path) else "table")
-        started = time.perf_counter()
-        unreadable: deque[Refused] = deque()
-        batches = reading.ahead(
-            reading.read(
-                path, kind, source, unreadable.append, columns or {}, constants or {}, name
-            )
+        return intake.import_file(
+            self,
+            path,
+            kind=kind,
+            columns=columns or {},
+            constants=constants or {},
+            source=source,
+            where=where,
+            progress=progress,
         )
-        first = next(batches, None)  # a file that cannot be read leaves no entry
-        entry = self.store.imports.start(name, self._clock())
-        shown: list[Refused] = []
-        found: Counter[str] = Counter()
-        occurrences = Occurrences()
-        total = reading.row_count(path)
-        for raw in chain([first] if first is not None else [], batches):
-            bad = [unreadable.popleft() for _ in range(len(unreadable))]
-            recorded = self.writer.record(
-                raw,
-                occurrences=occurrences,
-                import_id=entry.import_id,
-                refused=bad,
-                settle=False,
-            )
-            entry = _added(entry, recorded)
-            found.update(recorded.found)
-            shown.extend(recorded.refused[: 100 - len(shown)])
-            progress(kind, entry.rows, total)
-            if self.state.position - self._snapshot_at > SNAPSHOT_EVERY:
-                self.save_snapshot()
-        progress("late rows", entry.rows, total)
-        self.writer.settle()
-        self.store.seal()
-        if unreadable:
-            last = list(unreadable)
-            with self.store.transaction():
-                self.store.quarantine.add(last, import_id=entry.import_id)
-            found.update(refusal.rule for refusal in last)
-            shown.extend(last[: 100 - len(shown)])
-            entry = replace(entry, rows=entry.rows + len(last), refused=entry.refused + len(last))
-        entry = replace(entry, finished_at=self._clock())
-        self.store.imports.save(entry)
-        return Imported(entry, time.perf_counter() - started, dict(found), tuple(shown))
 
     def undo_import(self, import_id: int, *, progress: Progress = quiet) -> int:
         """Take back what an import brought, as if it had never been; return how many rows.
 
         The same file may then be imported again. Raises NotFound for an unknown import.
         """
-        entries = {entry.import_id: entry for entry in self.store.imports.entries()}
-        entry = entries.get(import_id)
-        if entry is None or entry.undone_at is not None:
-            undoable = [i for i, e in entries.items() if e.undone_at is None]
-            raise NotFound(
-                f"import {import_id} is not there to undo",
-                mend=f"imports that can be undone: {undoable}",
-            )
-        with self.writer.commit_lock:
-            positions, users, items, unknown = self.writer.positions_of_import(import_id)
-            self.snapshots.drop()
-            with self._removing() as due:
-                gone = self.store.log.blank(positions, forget=True)
-                self.store.imports.save(replace(entry, undone_at=self._clock()))
-                left = [user for user in users if self.store.log.holds(user)]
-                for user in users.difference(left):
-                    self.store.identities.delete(user)
-            with self.writer.lock:
-                for user in users.difference(left):
-                    self.state.erase(user)
-            if items or len(left) > REFOLD_AT_MOST:
-                self._rebuild(progress)
-            else:
-                self.writer.refold(left)
-                self.writer.forget_unnamed(unknown)
-                self.refresh_population()
-                self.save_snapshot()
-        if due:
-            raise due[0]
-        return gone
-
-    @contextmanager
-    def _removing(self) -> Iterator[list[WipeDue]]:
-        """A transaction that removes rows, and with them maybe users.
-
-        That old bytes are still to be wiped is no reason to leave the state behind the log: it is
-        put in the list, to be raised when all is done.
-        """
-        due: list[WipeDue] = []
-        try:
-            with self.store.transaction():
-                yield due
-        except WipeDue as error:
-            due.append(error)
-        finally:
-            self.writer.forget_known()
+        return removal.undo_import(self, import_id, progress=progress)
 
     def _rebuild(self, progress: Progress) -> None:
         """The state anew from the log: after what no merge can do to many users."""
         self.writer.rebuild(lambda done, total: progress("replay", done, total))
         self.refresh_population()
-        self._scorer = None
+        with self.writer.lock:  # the model stays; its items have other numbers now
+            self._scorer = self._scorer and self._scorer.over(self.state.catalog)
         self.save_snapshot()
 
     # -- models ------------------------------------------------------------------------------
 
     def training_data(self, before: int | None = None) -> tuple[Interactions, ItemFeatures]:
         """All interactions of the log (before a time), and the items' attributes."""
-        # what is folded is in the catalog, so reading it adds nothing to it beside the writer
-        with self.writer.lock:
-            folded = self.state.position
-        data, _ = interactions(
-            self.store.log,
-            self.state.catalog,
-            self.config.weights,
-            before=before,
-            known_at=folded,
-        )
-        with self.writer.lock:
-            size = len(self.state.catalog)
-            return replace(data, n_items=size), features(self.state.catalog)
+        return learning.training_data(self, before)
 
     def train(
         self,
@@ -440,30 +278,9 @@ class Limner:
         cutoff on (by default the last tenth of the events). A log too short to be split is
         learned from as a whole, unmeasured.
         """
-        started = time.perf_counter()
-        data, attributes = self._something_to_learn_from()
-        report: Report | None = None
-        try:
-            report, blend = fit_and_measure(
-                data,
-                attributes,
-                cutoff=cutoff,
-                validation_cutoff=validation_cutoff,
-                models=self._families(attributes),
-                seed=self.config.train.seed,
-                progress=progress,
-            )
-        except ModelError:
-            blend = fit_all(
-                data,
-                attributes,
-                models=self._families(attributes),
-                seed=self.config.train.seed,
-                progress=progress,
-            )
-        else:
-            blend.update(data, attributes, progress=progress)
-        return self._publish(blend, data, report, started)
+        return learning.train(
+            self, cutoff=cutoff, validation_cutoff=validation_cutoff, progress=progress
+        )
 
     def evaluation(self) -> Report | None:
         """What was measured of the model in use before it learned the rest."""
@@ -471,44 +288,6 @@ class Limner:
         version = registry.current_version(home) if home is not None else None
         measured = version.meta.get("evaluation") if version is not None else None
         return Report.from_json(measured) if measured else None
-
-    def _something_to_learn_from(self) -> tuple[Interactions, ItemFeatures]:
-        data, attributes = self.training_data()
-        if not len(data.items):
-            raise ModelError(
-                "there is nothing to learn from yet",
-                mend="import events with an item first: limner import your.csv",
-            )
-        return data, attributes
-
-    def _families(self, attributes: ItemFeatures) -> dict[str, Model]:
-        models = families(attributes, seed=self.config.train.seed)
-        if not self.config.train.sequence:
-            models.pop("sequence", None)
-        return models
-
-    def _publish(
-        self, blend: Blend, data: Interactions, report: Report | None, started: float
-    ) -> Trained:
-        item_ids = self.state.catalog.ids.values[: data.n_items]
-        trained = Trained("", 0.0, data.n_users, data.n_items, len(data.items), dict(blend.weights))
-        if self.store.home is None:
-            version = "memory"
-            with self.writer.lock:
-                self._scorer = Scorer(blend, item_ids, self.state.catalog, version)
-        else:
-            meta = {
-                "cutoff": int(data.times.max()),
-                "position": self.state.position,
-                "users": trained.users,
-                "events": trained.events,
-                "item_ids": item_ids,
-                "evaluation": report.to_json() if report is not None else None,
-            }
-            version = registry.publish(self.store.home, blend, meta).name
-        if self.erased_since_training():
-            self.store.set_meta(ERASED_SINCE, "0")
-        return replace(trained, version=version, seconds=time.perf_counter() - started)
 
     def evaluate(
         self,
@@ -518,15 +297,8 @@ class Limner:
         progress: Progress = quiet,
     ) -> Report:
         """How good the lists are: fit before a cutoff, ask for what came after it (law 4)."""
-        data, attributes = self._something_to_learn_from()
-        return evaluate_next_basket(
-            data,
-            attributes,
-            cutoff=cutoff,
-            validation_cutoff=validation_cutoff,
-            models=self._families(attributes),
-            seed=self.config.train.seed,
-            progress=progress,
+        return learning.evaluate(
+            self, cutoff=cutoff, validation_cutoff=validation_cutoff, progress=progress
         )
 
     def scorer(self) -> Scorer | None:
@@ -693,27 +465,7 @@ class Limner:
         Keyed digests of the events stay, so that a re-import does not bring them back. Raises
         NotFound for an unknown user.
         """
-        user = self.keys.pseudonym(user_id)
-        if not any(part.holds(user) for part in self.erasables()):
-            self.known_row(user_id)
-        with self.writer.commit_lock:
-            unknown = self.state.catalog.undescribed(self.store.log.events_of(user)[1])
-            removed: dict[str, int] = {}
-            with self._removing() as due:
-                for part in (*self.store.erasables, self.snapshots):
-                    removed[part.name] = part.erase(user)
-            with self.writer.lock:
-                removed[self.state.name] = self.state.erase(user)
-            self.writer.forget_unnamed(unknown)
-            clean = {part.name: not part.holds(user) for part in self.erasables()}
-            self.refresh_population()
-            self.save_snapshot()
-            model = self.scorer() is not None
-            if model:
-                self.store.set_meta(ERASED_SINCE, str(self.erased_since_training() + 1))
-        if due:
-            raise due[0]
-        return Erased(removed, clean, retrain=model)
+        return removal.erase(self, user_id)
 
     def erased_since_training(self) -> int:
         """How many users were erased since the model in use learned from them."""
@@ -756,26 +508,3 @@ def _keys(config: Config, store: Store, *, write: bool) -> Keys:
     elif known is not None:
         keys.require(known, path)
     return keys
-
-
-def _added(entry: Import, recorded: Recorded) -> Import:
-    return replace(
-        entry,
-        rows=entry.rows + recorded.rows,
-        added=entry.added + recorded.added,
-        repeated=entry.repeated + recorded.repeated,
-        refused=entry.refused + len(recorded.refused),
-    )
-
-
-def _sum(parts: list[Recorded], unreadable: list[Refused], position: Position) -> Recorded:
-    found: Counter[str] = Counter(refusal.rule for refusal in unreadable)
-    for part in parts:
-        found.update(part.found)
-    return Recorded(
-        sum(part.added for part in parts),
-        sum(part.repeated for part in parts),
-        (*unreadable, *(row for part in parts for row in part.refused)),
-        max([position, *(part.as_of for part in parts)]),
-        found,
-    )

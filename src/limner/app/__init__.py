@@ -1,0 +1,19 @@
+"""The composition root: opens a store and its keys, and wires the parts into one object.
+
+from limner import Limner
+
+app = Limner.open("sqlite:///shop.db", domain="ecommerce")
+app.record([{"user_id": "u1", "item_id": "tea", "event_type": "purchase", "timestamp": now}])
+app.portrait("u1").interests
+app.recommend("u1", n=10, explain=True)
+
+`limner` holds the object, `intake` what comes in, `removal` what is taken out again, `learning`
+how models are trained.
+"""
+
+from limner.app.intake import SNAPSHOT_EVERY, Imported
+from limner.app.learning import Trained
+from limner.app.limner import Limner, quiet
+from limner.app.removal import Erased
+
+__all__ = ["SNAPSHOT_EVERY", "Erased", "Imported", "Limner", "Trained", "quiet"]

@@ -1,0 +1,142 @@
+"""What comes in: events and items as they happen, and whole files."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limner.events.log import Position
+from limner.events.raw import Import, RawBatch, Refused
+from limner.model.protocol import Progress
+from limner.privacy.admit import Occurrences
+from limner.profile.writer import Recorded
+from limner.sources import payloads, reading, rows
+from limner.sources.columns import Kind
+
+if TYPE_CHECKING:
+    from limner.app.limner import Limner
+
+SNAPSHOT_EVERY = 500_000
+"""Rows after which a new snapshot is written while recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, in the end."""
+
+    entry: Import
+    seconds: float
+    found: Mapping[str, int]
+    refused: tuple[Refused, ...]
+    """The first hundred; all of them are in quarantine."""
+
+    @property
+    def rate(self) -> float:
+        """Rows a second, from file to durable log and folded portraits."""
+        return self.entry.rows / self.seconds if self.seconds else 0.0
+
+
+def record(app: Limner, events: Any, *, source: str, kind: Kind, import_id: int) -> Recorded:
+    """`Limner.record`."""
+    unreadable: list[Refused] = []
+    batches: Iterable[RawBatch]
+    if kind == "events" and reading.are_rows(events):
+        batches, unreadable = payloads.numbered_events(
+            rows.numbered([events] if isinstance(events, Mapping) else events),
+            where="record",
+            now=app.now(),
+            source=source,
+            received=app._clock(),
+        )
+    else:
+        batches = reading.read(events, kind, source, unreadable.append, {}, {})
+    occurrences = Occurrences()
+    parts = [
+        app.writer.record(raw, occurrences=occurrences, import_id=import_id) for raw in batches
+    ]
+    if unreadable:
+        with app.store.transaction():
+            app.store.quarantine.add(unreadable)
+    return _sum(parts, unreadable, app.state.position)
+
+
+def import_file(
+    app: Limner,
+    path: str | Path | Any,
+    *,
+    kind: Kind,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    source: str,
+    where: str | None,
+    progress: Progress,
+) -> Imported:
+    """`Limner.import_file`."""
+    name = where or (str(path) if isinstance(path, str | Path) else "table")
+    started = time.perf_counter()
+    unreadable: deque[Refused] = deque()
+    batches = reading.ahead(
+        reading.read(path, kind, source, unreadable.append, columns, constants, name)
+    )
+    first = next(batches, None)  # a file that cannot be read leaves no entry
+    entry = app.store.imports.start(name, app._clock())
+    shown: list[Refused] = []
+    found: Counter[str] = Counter()
+    occurrences = Occurrences()
+    total = reading.row_count(path)
+    for raw in chain([first] if first is not None else [], batches):
+        bad = [unreadable.popleft() for _ in range(len(unreadable))]
+        recorded = app.writer.record(
+            raw,
+            occurrences=occurrences,
+            import_id=entry.import_id,
+            refused=bad,
+            settle=False,
+        )
+        entry = _added(entry, recorded)
+        found.update(recorded.found)
+        shown.extend(recorded.refused[: 100 - len(shown)])
+        progress(kind, entry.rows, total)
+        if app.state.position - app._snapshot_at > SNAPSHOT_EVERY:
+            app.save_snapshot()
+    progress("late rows", entry.rows, total)
+    app.writer.settle()
+    app.store.seal()
+    if unreadable:
+        last = list(unreadable)
+        with app.store.transaction():
+            app.store.quarantine.add(last, import_id=entry.import_id)
+        found.update(refusal.rule for refusal in last)
+        shown.extend(last[: 100 - len(shown)])
+        entry = replace(entry, rows=entry.rows + len(last), refused=entry.refused + len(last))
+    entry = replace(entry, finished_at=app._clock())
+    app.store.imports.save(entry)
+    return Imported(entry, time.perf_counter() - started, dict(found), tuple(shown))
+
+
+def _added(entry: Import, recorded: Recorded) -> Import:
+    return replace(
+        entry,
+        rows=entry.rows + recorded.rows,
+        added=entry.added + recorded.added,
+        repeated=entry.repeated + recorded.repeated,
+        refused=entry.refused + len(recorded.refused),
+    )
+
+
+def _sum(parts: list[Recorded], unreadable: list[Refused], position: Position) -> Recorded:
+    found: Counter[str] = Counter(refusal.rule for refusal in unreadable)
+    for part in parts:
+        found.update(part.found)
+    return Recorded(
+        sum(part.added for part in parts),
+        sum(part.repeated for part in parts),
+        (*unreadable, *(row for part in parts for row in part.refused)),
+        max([position, *(part.as_of for part in parts)]),
+        found,
+    )
