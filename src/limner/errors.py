@@ -3,6 +3,7 @@
 LimnerError                 what is wrong, where, and how to mend it
 ├── UsageError              the caller asked for something that cannot be (exit code 2)
 │   ├── ConfigError         limner.toml or LIMNER_* holds an unknown key or a bad value
+│   ├── ExpressionError     a condition cannot be read, or names what is not there
 │   ├── MissingExtra        an optional ability is not installed; names the install command
 │   └── NotFound            an unknown user, item, import, slot or model
 ├── InputError              a file or payload cannot be read at all (single rows go to quarantine)
@@ -47,6 +48,10 @@ class UsageError(LimnerError):
 
 class ConfigError(UsageError):
     """A configuration key is unknown or its value is not allowed."""
+
+
+class ExpressionError(UsageError):
+    """A condition that cannot be read, or names what is not there; `where` is its column."""
 
 
 class MissingExtra(UsageError):
