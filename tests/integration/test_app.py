@@ -166,6 +166,36 @@ def test_undo_is_as_if_it_had_never_been(tmp_path: Path) -> None:
         assert again.entry.added == len(new)
 
 
+def test_an_import_cut_short_says_how_far_it_came(tmp_path: Path) -> None:
+    """The ledger changes in the transaction of the rows: what is in the log is in its count."""
+
+    class CutError(Exception):
+        pass
+
+    def cut(stage: str, done: int, total: int) -> None:
+        raise CutError
+
+    with Limner.open(config=settings(tmp_path)) as app:
+        torn = SHOP.events.to_pylist()[:500]
+        torn[3]["timestamp"] = "soon"
+        with pytest.raises(CutError):
+            app.import_file(torn, progress=cut)
+        (entry,) = app.store.imports.entries()
+        assert entry.finished_at is None
+        assert (entry.rows, entry.added, entry.refused) == (500, 499, 1)
+        assert entry.found["bad_time"] == 1
+        assert app.state.position == 499
+
+
+def test_an_undo_takes_what_was_refused_too(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        bad = [{**event, "timestamp": "soon"} for event in more_events(app)]
+        imported = app.import_file([*bad, *more_events(app)])
+        assert app.store.quarantine.counts() == {"bad_time": len(bad)}
+        app.undo_import(imported.entry.import_id)
+        assert app.store.quarantine.counts() == {}
+
+
 def test_erased_means_gone(tmp_path: Path) -> None:
     with filled(tmp_path) as app:
         app.save_snapshot()

@@ -6,12 +6,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limner.events.log import Position
-from limner.events.raw import Import, RawBatch, Refused
+from limner.events.raw import Import, ImportLedger, RawBatch, Refused
 from limner.model.protocol import Progress
 from limner.privacy.admit import Occurrences
 from limner.profile.writer import Recorded
@@ -31,9 +32,13 @@ class Imported:
 
     entry: Import
     seconds: float
-    found: Mapping[str, int]
     refused: tuple[Refused, ...]
     """The first hundred; all of them are in quarantine."""
+
+    @property
+    def found(self) -> Mapping[str, int]:
+        """How often each cleaning rule spoke."""
+        return self.entry.found
 
     @property
     def rate(self) -> float:
@@ -86,7 +91,6 @@ def import_file(
     first = next(batches, None)  # a file that cannot be read leaves no entry
     entry = app.store.imports.start(name, app._clock())
     shown: list[Refused] = []
-    found: Counter[str] = Counter()
     occurrences = Occurrences()
     total = reading.row_count(path)
     for raw in chain([first] if first is not None else [], batches):
@@ -97,9 +101,9 @@ def import_file(
             import_id=entry.import_id,
             refused=bad,
             settle=False,
+            within=partial(_save_added, app.store.imports, entry),
         )
         entry = _added(entry, recorded)
-        found.update(recorded.found)
         shown.extend(recorded.refused[: 100 - len(shown)])
         progress(kind, entry.rows, total)
         if app.state.position - app._snapshot_at > SNAPSHOT_EVERY:
@@ -108,15 +112,19 @@ def import_file(
     app.writer.settle()
     app.store.seal()
     if unreadable:
-        last = list(unreadable)
+        last = Recorded(0, 0, tuple(unreadable), 0, Counter(row.rule for row in unreadable))
+        entry = _added(entry, last)
         with app.store.transaction():
-            app.store.quarantine.add(last, import_id=entry.import_id)
-        found.update(refusal.rule for refusal in last)
-        shown.extend(last[: 100 - len(shown)])
-        entry = replace(entry, rows=entry.rows + len(last), refused=entry.refused + len(last))
+            app.store.quarantine.add(list(last.refused), import_id=entry.import_id)
+            app.store.imports.save(entry)
+        shown.extend(last.refused[: 100 - len(shown)])
     entry = replace(entry, finished_at=app._clock())
     app.store.imports.save(entry)
-    return Imported(entry, time.perf_counter() - started, dict(found), tuple(shown))
+    return Imported(entry, time.perf_counter() - started, tuple(shown))
+
+
+def _save_added(imports: ImportLedger, entry: Import, recorded: Recorded) -> None:
+    imports.save(_added(entry, recorded))
 
 
 def _added(entry: Import, recorded: Recorded) -> Import:
@@ -126,6 +134,7 @@ def _added(entry: Import, recorded: Recorded) -> Import:
         added=entry.added + recorded.added,
         repeated=entry.repeated + recorded.repeated,
         refused=entry.refused + len(recorded.refused),
+        found=Counter(entry.found) + recorded.found,
     )
 
 

@@ -45,6 +45,7 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
         app.snapshots.drop()
         with _removing(app) as due:
             gone = app.store.log.blank(positions, forget=True)
+            app.store.quarantine.forget(import_id)
             app.store.imports.save(replace(entry, undone_at=app._clock()))
             left = [user for user in users if app.store.log.holds(user)]
             for user in users.difference(left):

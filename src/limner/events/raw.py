@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -66,6 +67,10 @@ class Quarantine(Protocol):
         """How many rows each rule refused."""
         ...
 
+    def forget(self, import_id: int) -> int:
+        """Remove the rows of an import that is undone; return how many."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -80,6 +85,8 @@ class Import:
     repeated: int = 0
     refused: int = 0
     undone_at: int | None = None
+    found: Mapping[str, int] = field(default_factory=dict)
+    """How many rows each cleaning rule refused or touched."""
 
 
 class ImportLedger(Protocol):

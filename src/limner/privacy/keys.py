@@ -182,35 +182,6 @@ class Keys:
             out.append(state.digest())
         return b"".join(out)
 
-    def digest(
-        self,
-        *,
-        source: str = "",
-        event_id: str | None = None,
-        content: bytes = b"",
-        occurrence: int = 0,
-    ) -> bytes:
-        """The 16-byte identity of an event (law 2).
-
-        Of (`source`, `event_id`) if it has an id, else of `content` and the number of its
-        `occurrence` in its file, from 0; then its source is part of nothing, so that a renamed
-        file is still the same file.
-
-        >>> keys = Keys.generate()
-        >>> keys.digest(content=b"u1,i1") == keys.digest(content=b"u1,i1", occurrence=1)
-        False
-        """
-        if event_id is not None:
-            return self.digests([named(source, event_id)], person=BY_ID)
-        first = self.digests([content], person=BY_CONTENT)
-        return (
-            self.digests([repeated(first, occurrence)], person=BY_REPEAT) if occurrence else first
-        )
-
-    def check(self, content: bytes) -> int:
-        """64 bits of an event's content: equal ids with unequal checks contradict each other."""
-        return int.from_bytes(self.digests([content], person=CHECK, size=8), "little")
-
     def _to_json(self) -> bytes:
         def spell(keys: Mapping[int, bytes]) -> dict[str, str]:
             return {str(version): key.hex() for version, key in keys.items()}

@@ -63,6 +63,7 @@ class _Ticket:
     occurrences: Occurrences
     import_id: int
     refused: tuple[Refused, ...]
+    within: Callable[[Recorded], None] | None = None
     result: Recorded | None = None
     error: BaseException | None = None
 
@@ -119,15 +120,18 @@ class Writer:
         import_id: int = 0,
         refused: Sequence[Refused] = (),
         settle: bool = True,
+        within: Callable[[Recorded], None] | None = None,
     ) -> Recorded:
         """Take rows in; return when they are durable and visible.
 
         Without `settle`, users with late events are visible as far as a merge can take them,
         until `settle` is called: for imports, whose rows may be in any order. `refused` are
         rows of the same source that could not even be read: they go to quarantine in the same
-        transaction. Raises what the store raises; then nothing was changed.
+        transaction. `within` is called inside that transaction with what will be true when it
+        ends, for whoever keeps a book of it. Raises what the store raises; then nothing was
+        changed.
         """
-        ticket = _Ticket(raw, occurrences or Occurrences(), import_id, tuple(refused))
+        ticket = _Ticket(raw, occurrences or Occurrences(), import_id, tuple(refused), within)
         with self._line_lock:
             self._line.append(ticket)
         with self.commit_lock:
@@ -172,7 +176,8 @@ class Writer:
                     "import_id", np.full(len(batch), ticket.import_id, dtype=np.int32)
                 )
             identities.update((sealed.pseudonym, sealed) for sealed in admitted.identities)
-            good.append((ticket, batch, [*ticket.refused, *cleaned.refused], cleaned.found))
+            found = cleaned.found + Counter(row.rule for row in ticket.refused)
+            good.append((ticket, batch, [*ticket.refused, *cleaned.refused], found))
         if good:
             self._append(good, identities)
 
@@ -193,6 +198,8 @@ class Writer:
                             [self._of_known(row, new) for row in result.refused],
                             import_id=ticket.import_id,
                         )
+                    if ticket.within is not None:
+                        ticket.within(result)
         except BaseException as error:
             if len(good) > 1 and isinstance(error, Exception) and not isinstance(error, StoreError):
                 for one in good:  # whose rows it was fails alone

@@ -288,6 +288,13 @@ class MemoryQuarantine:
                 counts[row.rule] = counts.get(row.rule, 0) + 1
         return counts
 
+    def forget(self, import_id: int) -> int:
+        """Remove the rows of an import that is undone."""
+        with self._changing():
+            before = len(self._rows)
+            self._rows = {key: kept for key, kept in self._rows.items() if kept[0] != import_id}
+            return before - len(self._rows)
+
     def erase(self, user: bytes) -> int:
         """Remove the user's rows, and rows about them."""
         with self._changing():

@@ -159,6 +159,14 @@ class SqliteQuarantine:
         sql = "SELECT rule, count(*) FROM quarantine GROUP BY rule"
         return dict(self._database.query(sql))
 
+    def forget(self, import_id: int) -> int:
+        """Remove the rows of an import that is undone."""
+        with self._database.transaction() as connection:
+            done = connection.execute("DELETE FROM quarantine WHERE import_id = ?", (import_id,))
+            if done.rowcount:
+                self._database.scrub()
+            return done.rowcount
+
     def erase(self, user: bytes) -> int:
         """Remove the user's rows, and rows about them, with their bytes."""
         with self._database.transaction() as connection:

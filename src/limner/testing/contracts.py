@@ -444,6 +444,16 @@ class StoreContract:
         assert store.quarantine.rows(import_id=2) == [refusal(9)]
         assert store.quarantine.counts() == {"no_user": 4, "no_time": 1}
 
+    def test_quarantine_forgets_an_import(self, store: Store) -> None:
+        store.quarantine.add([refusal(1), refusal(2)], import_id=1)
+        store.quarantine.add([refusal(3)], import_id=2)
+        assert store.quarantine.forget(1) == 2
+        assert store.quarantine.forget(1) == 0
+        store = self.reopen(store)
+        assert store.quarantine.rows() == [refusal(3)]
+        store.quarantine.add([refusal(2)], import_id=4)
+        assert store.quarantine.counts() == {"no_user": 2}
+
     def test_quarantine_spells_pseudonyms_in_hexadecimal(self, store: Store) -> None:
         store.quarantine.add([refusal(1, user_id=ANN, quantity=np.float64(2))])
         assert self.reopen(store).quarantine.rows() == [refusal(1, user_id=ANN.hex(), quantity=2.0)]
@@ -451,7 +461,8 @@ class StoreContract:
     def test_imports(self, store: Store) -> None:
         first, second = store.imports.start("a.csv", 10), store.imports.start("b.csv", 20)
         assert (first.import_id, second.import_id) == (1, 2)
-        done = replace(first, finished_at=15, rows=7, added=4, repeated=2, refused=1)
+        done = replace(first, finished_at=15, rows=7, added=4, repeated=2, refused=1,
+                       found={"bad_time": 1})  # fmt: skip
         store.imports.save(done)
         store = self.reopen(store)
         assert store.imports.entries() == [done, second]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from limner.errors import ConfigError
 from limner.events.raw import ITEM, USER, RawBatch
 from limner.privacy.admit import Admitted, Occurrences, PrivacyConfig, admit
-from limner.privacy.keys import Keys
+from limner.privacy.keys import BY_CONTENT, BY_ID, BY_REPEAT, CHECK, Keys, named, repeated
 
 KEYS = Keys.generate()
 OPEN = PrivacyConfig()
@@ -129,9 +129,10 @@ def test_chunks_and_slices_make_no_difference() -> None:
 def test_an_event_with_an_id_is_its_source_and_id() -> None:
     done = admitted([event(event_id="e1"), event(event_id="e1", source="app"), event(event_id="")])
     first, second, third = column(done, "digest")
-    assert first == KEYS.digest(source="shop", event_id="e1")
-    assert second == KEYS.digest(source="app", event_id="e1")
-    assert third == KEYS.digest(content=repr(sorted(event(event_id="").items())).encode())
+    assert first == KEYS.digests([named("shop", "e1")], person=BY_ID)
+    assert second == KEYS.digests([named("app", "e1")], person=BY_ID)
+    content = repr(sorted(event(event_id="").items())).encode()
+    assert third == KEYS.digests([content], person=BY_CONTENT)
 
 
 def test_the_same_id_with_other_content_has_another_check() -> None:
@@ -140,7 +141,8 @@ def test_the_same_id_with_other_content_has_another_check() -> None:
     digests, checks = column(done, "digest"), column(done, "check")
     assert len(set(digests)) == 1
     assert checks[0] == checks[2] != checks[1]
-    assert checks[0] == KEYS.check(repr(sorted(rows[0].items())).encode())
+    content = repr(sorted(rows[0].items())).encode()
+    assert checks[0] == int.from_bytes(KEYS.digests([content], person=CHECK, size=8), "little")
 
 
 CONTENTS = st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=5)
@@ -157,7 +159,10 @@ def test_a_row_without_id_is_its_content_and_occurrence(batches: list[list[str]]
         assert len(by_check) == len(set(part))
         for text, digest in zip(part, column(done, "digest"), strict=True):
             content = repr(sorted(event(item_id=text).items())).encode()
-            assert digest == KEYS.digest(content=content, occurrence=seen[text])
+            wanted = KEYS.digests([content], person=BY_CONTENT)
+            if seen[text]:
+                wanted = KEYS.digests([repeated(wanted, seen[text])], person=BY_REPEAT)
+            assert digest == wanted
             seen[text] += 1
 
 
