@@ -63,6 +63,9 @@ def blocks(language: str, pages: list[Path] = PAGES) -> list[tuple[str, str]]:
 
 def options_of(command: click.Command) -> set[str]:
     names = set()
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            names |= options_of(part)
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             names |= {*parameter.opts, *parameter.secondary_opts}
@@ -108,11 +111,14 @@ def parses(line: str) -> None:
         words = shlex.split(part, comments=True)
         if words and words[0] == "limner":
             context = cli.make_context("limner", list(words[1:]))
-            given = [*context._protected_args, *context.args]
-            if given:
-                name, command, rest = cli.resolve_command(context, given)
+            group: click.Command = cli
+            while isinstance(group, click.Group):
+                given = [*context._protected_args, *context.args]
+                if not given:
+                    break
+                name, command, rest = group.resolve_command(context, given)
                 assert command is not None
-                command.make_context(name, rest, parent=context)
+                context, group = command.make_context(name, rest, parent=context), command
 
 
 def shell_lines() -> Iterator[tuple[str, str]]:

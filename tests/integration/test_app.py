@@ -196,6 +196,69 @@ def test_an_undo_takes_what_was_refused_too(tmp_path: Path) -> None:
         assert app.store.quarantine.counts() == {}
 
 
+def test_a_readmitted_row_is_the_event_it_would_have_been(tmp_path: Path) -> None:
+    with filled(tmp_path, privacy={"fields": {"properties.shop": "hash"}}) as app:
+        good = [
+            {**event, "user_id": f"new{n % 3}", "event_id": f"new {n}", "shop": "north"}
+            for n, event in enumerate(more_events(app))
+        ]
+        bad = [{**event, "timestamp": "soon"} for event in good]
+        imported = app.import_file(pa.Table.from_pylist(bad))
+        held = app.quarantine.rows(limit=None)
+        assert {row.row["user_id"] for row in held} == {"new0", "new1", "new2"}
+        with pytest.raises(NotFound):  # being refused makes nobody known
+            app.portrait("new0")
+        times = {event["event_id"]: event["timestamp"] for event in good}
+        corrected = [
+            {"row_id": row.row_id, "timestamp": times[row.row["event_id"]]} for row in held
+        ]
+        corrected[0]["timestamp"] = "later"
+        done = app.quarantine.readmit(corrected=corrected)
+        assert (done.added, done.repeated, len(done.refused)) == (len(good) - 1, 0, 1)
+        (left,) = app.quarantine.rows()
+        assert left == done.refused[0]
+        assert left.row["timestamp"] == "later" and "'later'" in left.reason
+        entry = app.store.imports.entries()[-1]
+        assert (entry.added, entry.refused) == (len(good) - 1, 1)
+        # the same as if they had been good from the start
+        done = app.quarantine.readmit(
+            [left.row_id], change={"timestamp": times[left.row["event_id"]]}
+        )
+        assert (done.added, app.quarantine.counts()) == (1, {})
+        again = app.import_file(pa.Table.from_pylist(bad))
+        assert (again.entry.added, app.quarantine.counts()) == (0, {})
+        mended = {user: app.portrait(user) for user in ("new0", "new1", "new2")}
+        app.undo_import(imported.entry.import_id)
+        with pytest.raises(NotFound):
+            app.portrait("new0")
+        app.import_file(pa.Table.from_pylist(good))
+        app.refresh_population()
+        for user, portrait in mended.items():
+            slots = app.portrait(user).behaviour
+            assert_same(portrait.behaviour["events"].value, slots["events"].value)
+        shops = {event.properties["shop"] for event in app.evidence("new0", "behaviour.events")}
+        assert len(shops) == 1
+
+
+def test_an_erased_user_does_not_come_back_by_being_refused(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        good = [{**event, "user_id": "gone", "event_id": "g1"} for event in more_events(app)][:1]
+        bad = [{**event, "user_id": "gone", "timestamp": "soon"} for event in more_events(app)]
+        assert app.record([*good, *bad], source="a").added == 1
+        clash = [{**good[0], "value": 77.0}]
+        assert len(app.record(clash, source="a").refused) == 1
+        assert app.quarantine.counts() == {"bad_time": len(bad), "conflicting_id": 1}
+        app.erase("gone")
+        assert app.quarantine.counts() == {}
+        app.record([*good, *bad, *clash], source="a")
+        assert app.quarantine.counts() == {"conflicting_id": 1}
+        user = app.keys.pseudonym("gone")
+        assert not any(part.holds(user) for part in app.erasables())
+        unread = [{**good[0], "timestamp": "soon"}]  # once in the log, now refused
+        app.record(unread, source="a")
+        assert not any(part.holds(user) for part in app.erasables())
+
+
 def test_erased_means_gone(tmp_path: Path) -> None:
     with filled(tmp_path) as app:
         app.save_snapshot()

@@ -147,12 +147,12 @@ def test_import_in_text_has_reasons_and_how_to_mend_them(limner: Command, empty:
     assert "line 1443: user_id=u1" in result.out
     assert "to mend it: say how it is written: --time-format" in result.out
     assert result.err == ""
-    held = limner("quarantine", "--json").json
+    held = limner("quarantine", "list", "--json").json
     assert held["counts"]["bad_time"] == 1
     assert {row["row"].get("user_id") for row in held["rows"] if row["rule"] == "bad_time"} == {
         "u1"
     }
-    assert "to mend it" in limner("quarantine", "--limit", "1").out
+    assert "to mend it" in limner("quarantine", "list", "--limit", "1").out
 
 
 def test_columns_can_be_named(limner: Command, empty: Path) -> None:
@@ -181,6 +181,30 @@ def test_an_import_can_be_taken_back(limner: Command, here: Path) -> None:
     again = limner("import", "events.csv", "--json").json["imports"][0]
     assert again["added"] == entries[2]["added"]
     assert limner("import", "--undo", "3").code == 2
+
+
+def test_refused_rows_are_mended_readmitted_and_given_up(limner: Command, here: Path) -> None:
+    held = {row["rule"]: row for row in limner("quarantine", "--json").json["rows"]}
+    assert set(held) == {"missing_user", "bad_time", "bad_number", "duplicate_line"}
+    late, nameless = held["bad_time"]["row_id"], held["missing_user"]["row_id"]
+    assert "timestamp: yesterday" in limner("quarantine", "show", str(late)).out
+    again = limner("quarantine", "readmit", "--rule", "bad_time", "--json")
+    assert again.code == 1
+    assert again.json["refused"][0]["row_id"] == late
+    events = limner("portrait", "u1", "--json").json["behaviour"]["events"]["value"]
+    done = limner("quarantine", "readmit", str(late), "--set", "timestamp=2024-03-05", "--json")
+    assert (done.code, done.json["added"]) == (0, 1)
+    now = limner("portrait", "u1", "--json").json["behaviour"]["events"]["value"]
+    assert now["view"] == events.get("view", 0) + 1
+    Path("mended.jsonl").write_text(json.dumps({"row_id": nameless, "user_id": "newcomer"}))
+    assert limner("quarantine", "readmit", "--file", "mended.jsonl").code == 0
+    assert limner("portrait", "newcomer").code == 0
+    assert "refused rows are given up" in limner("quarantine", "drop", "--import", "3").out
+    assert limner("quarantine", "list", "--json").json == {"counts": {}, "rows": []}
+    limner("import", "events.csv")  # what was settled is not held again
+    assert limner("quarantine", "list", "--json").json == {"counts": {}, "rows": []}
+    assert limner("quarantine", "readmit").code == 2
+    assert limner("quarantine", "show", "77").code == 2
 
 
 def test_status(limner: Command, read: Path) -> None:
@@ -284,7 +308,7 @@ def test_erased_is_gone_and_a_new_import_does_not_bring_back(limner: Command, he
     assert limner("portrait", "u5").code == 2
     limner("import", "events.csv", "--users", "users.csv")
     assert limner("portrait", "u5").code == 2
-    held = limner("quarantine", "--limit", "999", "--json").json["rows"]
+    held = limner("quarantine", "list", "--limit", "999", "--json").json["rows"]
     assert held
     assert "u5" not in {row["row"].get("user_id") for row in held}
     assert "User u6 is erased" in limner("erase", "u6", "--yes").out

@@ -111,6 +111,25 @@ def test_an_event_changes_portrait_and_list_at_once(client: httpx.Client) -> Non
     assert {each["user_id"] for each in newest} == {"u0"}
 
 
+def test_refused_events_are_listed_mended_and_given_up(client: httpx.Client) -> None:
+    wrong = [event("u0", "soap-1", timestamp="soon", event_id=f"w{n}") for n in range(3)]
+    assert client.post("/v1/events", json=wrong).status_code == 422
+    held = client.get("/v1/quarantine", params={"rule": "bad_time", "limit": 3}).json()
+    assert held["counts"]["bad_time"] == 4  # one came with the import
+    assert {row["row"]["user_id"] for row in held["rows"]} == {"u0"}
+    first, second, third = (row["row_id"] for row in held["rows"])
+    assert client.get(f"/v1/quarantine/{first}").json() == held["rows"][0]
+    body = {"rows": [{"row_id": first, "timestamp": "2024-03-02"}]}
+    assert client.post("/v1/quarantine/readmit", json=body).json()["added"] == 1
+    done = client.post("/v1/quarantine/readmit", json={"ids": [second], "set": {"value": 1}}).json()
+    assert [row["row_id"] for row in done["refused"]] == [second]
+    assert client.post("/v1/quarantine/drop", json={"ids": [second, third]}).json() == {
+        "dropped": 2
+    }
+    assert client.get(f"/v1/quarantine/{first}").status_code == 404
+    assert client.post("/v1/quarantine/drop", json={"idz": [2]}).status_code == 400
+
+
 def test_training_a_running_server(client: httpx.Client, url: str) -> None:
     untrained = client.get(user("u5", "recommendations")).json()
     assert untrained["model"] is None

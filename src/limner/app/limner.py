@@ -12,9 +12,10 @@ from uuid import uuid4
 import numpy as np
 
 from limner import config as configuration
-from limner.app import intake, learning, removal
+from limner.app import intake, learning, quarantine, removal
 from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.learning import Trained
+from limner.app.quarantine import Refusals
 from limner.app.removal import ERASED_SINCE, Erased
 from limner.config import Config
 from limner.errors import ConfigError, NotFound, StoreError
@@ -390,16 +391,14 @@ class Limner:
         sealed = self.store.identities.get(raw)
         return self.keys.unseal(sealed) if sealed else None
 
+    @property
+    def quarantine(self) -> Refusals:
+        """The rows that were refused: to look at, to mend and readmit, or to give up."""
+        return Refusals(self)
+
     def disclosed(self, refused: Iterable[Refused]) -> list[Refused]:
         """Refused rows with the product's own user ids, for those who may see them."""
-        out = []
-        for found in refused:
-            row = dict(found.row)
-            for name in ("user_id", "target_user_id"):
-                if row.get(name):
-                    row[name] = self.own_id(row[name])
-            out.append(replace(found, row=row))
-        return out
+        return [quarantine.disclosed(self, row) for row in refused]
 
     def recommend(
         self,

@@ -48,7 +48,12 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
             app.store.quarantine.forget(import_id)
             app.store.imports.save(replace(entry, undone_at=app._clock()))
             left = [user for user in users if app.store.log.holds(user)]
+            # whoever has refused rows of other imports can still be told from them
+            refused = [row.row for row in app.store.quarantine.rows(limit=None)]
+            held = {row.get(name) for row in refused for name in ("user_id", "target_user_id")}
             for user in users.difference(left):
+                if user.hex() in held:
+                    continue
                 app.store.identities.delete(user)
         with app.writer.lock:
             for user in users.difference(left):

@@ -9,8 +9,9 @@ import click
 
 from limner import __version__
 from limner.cli.ask import portrait, recommend, why
-from limner.cli.intake import erase, import_, quarantine
+from limner.cli.intake import erase, import_
 from limner.cli.learn import evaluate, train
+from limner.cli.quarantine import quarantine
 from limner.cli.session import common
 from limner.cli.set_up import demo, init, serve, status
 from limner.errors import LimnerError

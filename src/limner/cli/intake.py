@@ -1,4 +1,4 @@
-"""What goes in and what goes out: import, quarantine, erase."""
+"""What goes in and what goes out: import, erase."""
 
 from __future__ import annotations
 
@@ -265,24 +265,6 @@ def _list(session: Session) -> None:
         session.emit({"imports": entries})
     else:
         show.ledger(session.console(), entries)
-
-
-@click.command(epilog="\b\nExample:\n  limner quarantine --import 3")
-@click.option("--import", "import_id", type=int, metavar="ID", help="Of this import only.")
-@click.option("--limit", type=click.IntRange(1), default=20, help="How many rows, at most.")
-@common
-@with_session
-def quarantine(session: Session, import_id: int | None, limit: int) -> None:
-    """List the rows that were refused, the newest first, with why and how to mend them."""
-    from limner.cli import show
-
-    with session.open(write=False) as app:
-        counts = app.store.quarantine.counts()
-        rows = app.disclosed(app.store.quarantine.rows(limit=limit, import_id=import_id))
-    if session.json:
-        session.emit({"counts": counts, "rows": rows})
-    else:
-        show.quarantine(session.console(), counts, rows)
 
 
 @click.command(epilog="\b\nExample:\n  limner erase 1643 --yes")

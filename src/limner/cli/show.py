@@ -17,7 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from limner.app import Erased, Trained
+from limner.app.quarantine import Readmitted
 from limner.cli.intake import Summary
+from limner.cli.intake import shown as shown_fields
 from limner.evaluate.next_basket import Report
 from limner.events.batch import SECOND, Event
 from limner.events.raw import Import, Refused
@@ -289,12 +291,35 @@ def quarantine(console: Console, counts: Mapping[str, int], rows: Sequence[Refus
     for rule, n in sorted(counts.items(), key=lambda pair: -pair[1]):
         console.print(Text(f"{n:,} × {rule.replace('_', ' ')}", "bold"))
     for row in rows:
-        reason, _, mend = row.reason.partition("; to mend it: ")
-        console.print(Text(f"{row.where}, line {row.line}: {reason}"))
-        if row.row:
-            console.print(Text(f"    {fields(row.row)}", "dim"))
-        if mend:
-            console.print(Text(f"    to mend it: {mend}"))
+        refused(console, row, whole=False)
+    console.print(
+        f"To mend one: limner quarantine readmit {rows[0].row_id} --set FIELD=VALUE",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def refused(console: Console, row: Refused, *, whole: bool = True) -> None:
+    """One refused row; `whole` with each field on a line of its own."""
+    reason, _, mend = row.reason.partition("; to mend it: ")
+    console.print(Text(f"{row.row_id}: {row.where}, line {row.line}: {reason}"))
+    if whole:
+        for name, value in row.row.items():
+            console.print(Text(f"    {name.removeprefix('properties.')}: {value}"))
+    elif row.row:
+        console.print(Text(f"    {fields(shown_fields(row.row))}", "dim"))
+    if mend:
+        console.print(Text(f"    to mend it: {mend}"))
+
+
+def readmitted(console: Console, done: Readmitted) -> None:
+    """What became of rows that went through the door again."""
+    console.print(
+        f"{done.added:,} rows are admitted, {done.repeated:,} were there already, "
+        f"{len(done.refused):,} are refused again"
+    )
+    for row in done.refused[:20]:
+        refused(console, row, whole=False)
 
 
 def receipt(console: Console, user: str, done: Erased) -> None:

@@ -123,11 +123,12 @@ class CleanConfig:
 class Cleaned:
     """What came of a batch: the rows kept, the rows refused, and how often each rule spoke.
 
-    `len(batch) + len(refused)` is the number of rows read; `found` counts refusals and flags by
-    rule name.
+    `len(batch) + len(refused)` is the number of rows read; `lines` are those of the rows kept;
+    `found` counts refusals and flags by rule name.
     """
 
     batch: EventBatch
+    lines: I64
     refused: list[Refused]
     found: Counter[str]
 
@@ -219,14 +220,16 @@ def clean(
             columns[name] = _settled(rows.column(name))
     table = pa.table(columns)
     refused: list[Refused] = []
+    lines: I64 = rows.column("line").to_numpy(zero_copy_only=False)
     if not kept.all():
+        lines = lines[kept]
         refused = _refuse(raw, verdict, order, times.ambiguous)
         found.update(refusal.rule for refusal in refused)
         table = table.filter(pa.array(kept))
         for name in ("user_id", "target_user_id"):  # no trace of a user whose row was refused
             place = table.column_names.index(name)
             table = table.set_column(place, name, _compact(table.column(name)))
-    return Cleaned(EventBatch(table), refused, +found)
+    return Cleaned(EventBatch(table), lines, refused, +found)
 
 
 class _Rows:
@@ -536,7 +539,7 @@ def _refuse(
     index = np.flatnonzero(verdict >= 0)
     table = raw.table.take(pa.array(index))
     lines = table.column("line").to_pylist()
-    names = [n for n in table.column_names if n not in ("line", "content", "digest", "check")]
+    names = [n for n in table.column_names if n not in ("line", "content")]
     columns = [_shown(table.column(name)) for name in names]
     out = []
     for place, row in enumerate(index.tolist()):
@@ -546,6 +549,7 @@ def _refuse(
             for name, values in zip(names, columns, strict=True)
             if values[place] is not None
         }
+        kept.setdefault("source", raw.source)  # a part of what tells it from others
         reason = RULES[rule].reason
         if rule == "bad_time":
             reason = f"the time {kept.get('timestamp')!r} cannot be read"

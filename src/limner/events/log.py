@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import pyarrow as pa
+
 from limner.events.batch import I64, Bool, EventBatch
 
 Position = int
@@ -39,6 +41,10 @@ class EventLog(Protocol):
         Rows that repeat a digest within the batch count as seen twice too. Called inside
         `Store.transaction()`, durability comes with the end of the transaction.
         """
+        ...
+
+    def knows(self, digests: pa.Array) -> Bool:
+        """For each digest of a `binary(16)` array without nulls: whether the log has it."""
         ...
 
     def read(

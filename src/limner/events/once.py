@@ -110,6 +110,10 @@ class Seen:
         kept[leaders[~found]] = True
         return kept, conflict
 
+    def has(self, digest: pa.Array) -> Bool:
+        """Whether each digest is here; none may be null."""
+        return self._find(*halves(digest))[0]
+
     def add(self, digest: pa.Array, check: pa.Array) -> None:
         """Add rows that `sift` kept; null digests (rows that were forgotten) are left out."""
         if digest.null_count:

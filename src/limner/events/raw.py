@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,7 +42,11 @@ class RawBatch:
 class Refused:
     """A row that was not admitted, why, and how to mend it; kept in quarantine.
 
-    `row` holds the row's fields after admission, so no user id in clear text.
+    `row` holds the row's fields after admission, so no user id in clear text: pseudonyms, and
+    under `sealed` the ids of users whom the identity table does not have. It also holds the
+    row's `digest` and `check`, if it could be read at all: a corrected row is the same event.
+    `row_id` and `import_id` are the quarantine's: its number there, and the import it came with
+    (0: none).
     """
 
     where: str
@@ -50,25 +54,46 @@ class Refused:
     rule: str
     reason: str
     row: dict[str, Any]
+    row_id: int = field(default=0, compare=False)
+    import_id: int = field(default=0, compare=False)
 
 
 class Quarantine(Protocol):
-    """Keeps refused rows and their reasons."""
+    """Keeps refused rows and their reasons, each under a number that is never used again.
 
-    def add(self, refused: list[Refused], *, import_id: int = 0) -> None:
-        """Keep these rows; a row already there (same place, rule and content) is not doubled."""
+    A row is known by its digest and check or, if it could not be read, by its place, rule and
+    content. What is settled leaves nothing behind but that: read again, it is not held again.
+    """
+
+    def add(self, refused: Sequence[Refused], *, import_id: int = 0) -> list[Refused]:
+        """Keep these rows; return those that were not held or settled before."""
         ...
 
-    def rows(self, *, limit: int = 100, import_id: int | None = None) -> list[Refused]:
-        """The newest refused rows."""
+    def rows(
+        self,
+        *,
+        limit: int | None = 100,
+        import_id: int | None = None,
+        rule: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> list[Refused]:
+        """The newest rows held, newest first: of an import, by a rule, or of these numbers."""
         ...
 
     def counts(self) -> dict[str, int]:
-        """How many rows each rule refused."""
+        """How many rows each rule holds."""
+        ...
+
+    def replace(self, row_id: int, refused: Refused) -> None:
+        """A held row was refused anew: its rule, reason and fields change, its place stays."""
+        ...
+
+    def settle(self, ids: Sequence[int]) -> int:
+        """Let rows go that were admitted or given up; return how many were held."""
         ...
 
     def forget(self, import_id: int) -> int:
-        """Remove the rows of an import that is undone; return how many."""
+        """Remove all rows of an import that is undone, settled ones too; return how many."""
         ...
 
 

@@ -115,12 +115,15 @@ def admit(
 
     An event is identified by (source, id): its own `source` if it has one, else that of the
     batch. Without an id it is identified by its content and the number of its occurrence in the
-    file, which `occurrences` counts: one per file or request. `known` holds the pseudonyms that
+    file, which `occurrences` counts: one per file or request. Rows that bring their `digest` and
+    `check` (those of a quarantine) keep them. `known` holds the pseudonyms that
     the identity table has. Digests are made of the row as it came, so a changed policy changes
     no identity.
     """
     table = raw.table.combine_chunks()
-    digest, check = _identify(table, raw.source, keys, occurrences)
+    if "digest" not in table.column_names:
+        digest, check = _identify(table, raw.source, keys, occurrences)
+        table = table.append_column("digest", digest).append_column("check", check)
     sealed: dict[bytes, Sealed] = {}
     for name in ("user_id", "target_user_id"):
         if name in table.column_names:
@@ -132,7 +135,6 @@ def admit(
     table = table.drop_columns(["content"])
     for name, action in policy.fields.items():
         table = _apply(table, name, _change(name, action), keys)
-    table = table.append_column("digest", digest).append_column("check", check)
     return Admitted(RawBatch(table, raw.where, raw.source), list(sealed.values()))
 
 
@@ -192,10 +194,20 @@ def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[dict[str, bytes], pa.Ar
     )
 
 
+def column_of(name: str) -> str:
+    """The column that a field of a policy is in.
+
+    >>> column_of("user.age"), column_of("value")
+    ('properties.age', 'value')
+    """
+    prefix = next((p for p in _ATTRIBUTES if name.startswith(p)), None)
+    return PROPERTY + name.removeprefix(prefix) if prefix else name
+
+
 def _apply(table: pa.Table, name: str, change: Change, keys: Keys) -> pa.Table:
     """`table` with one field changed; an attribute only in rows of its kind."""
     prefix = next((p for p in _ATTRIBUTES if name.startswith(p)), None)
-    column_name = PROPERTY + name.removeprefix(prefix) if prefix else name
+    column_name = column_of(name)
     if column_name not in table.column_names:
         return table
     column = _column(table, column_name)

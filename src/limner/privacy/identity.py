@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,16 @@ class Sealed:
     key_version: int
     sealed_id: bytes
     wrapped_key: bytes
+
+    def spelled(self) -> list[int | str]:
+        """The seal without its pseudonym, as JSON can hold it beside one."""
+        return [self.key_version, self.sealed_id.hex(), self.wrapped_key.hex()]
+
+    @classmethod
+    def read(cls, pseudonym: bytes, spelled: Sequence[Any]) -> Sealed:
+        """What `spelled` gave."""
+        version, sealed_id, key = spelled
+        return cls(pseudonym, int(version), bytes.fromhex(sealed_id), bytes.fromhex(key))
 
 
 class IdentityTable(Protocol):

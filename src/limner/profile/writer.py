@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 import pyarrow as pa
@@ -64,11 +64,21 @@ class _Ticket:
     import_id: int
     refused: tuple[Refused, ...]
     within: Callable[[Recorded], None] | None = None
+    hold: bool = True
+    policy: PrivacyConfig | None = None
     result: Recorded | None = None
     error: BaseException | None = None
 
 
-_Good = tuple[_Ticket, EventBatch, list[Refused], Counter[str]]
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """A ticket's rows after cleaning."""
+
+    ticket: _Ticket
+    batch: EventBatch
+    lines: I64
+    refused: list[Refused]
+    found: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class Writer:
         refused: Sequence[Refused] = (),
         settle: bool = True,
         within: Callable[[Recorded], None] | None = None,
+        hold: bool = True,
+        policy: PrivacyConfig | None = None,
     ) -> Recorded:
         """Take rows in; return when they are durable and visible.
 
@@ -128,10 +140,13 @@ class Writer:
         until `settle` is called: for imports, whose rows may be in any order. `refused` are
         rows of the same source that could not even be read: they go to quarantine in the same
         transaction. `within` is called inside that transaction with what will be true when it
-        ends, for whoever keeps a book of it. Raises what the store raises; then nothing was
-        changed.
+        ends, for whoever keeps a book of it; without `hold` what is refused is left to it, else
+        it goes to quarantine; `policy` stands for the writer's own. Raises what the store raises;
+        then nothing was changed.
         """
-        ticket = _Ticket(raw, occurrences or Occurrences(), import_id, tuple(refused), within)
+        ticket = _Ticket(
+            raw, occurrences or Occurrences(), import_id, tuple(refused), within, hold, policy
+        )
         with self._line_lock:
             self._line.append(ticket)
         with self.commit_lock:
@@ -158,7 +173,9 @@ class Writer:
         for ticket in tickets:
             try:
                 known = _Either(self._known, identities)
-                admitted = admit(ticket.raw, self.keys, self.policy, known, ticket.occurrences)
+                admitted = admit(
+                    ticket.raw, self.keys, ticket.policy or self.policy, known, ticket.occurrences
+                )
                 cleaned = clean(
                     admitted.raw,
                     now=self.clock(),
@@ -177,13 +194,14 @@ class Writer:
                 )
             identities.update((sealed.pseudonym, sealed) for sealed in admitted.identities)
             found = cleaned.found + Counter(row.rule for row in ticket.refused)
-            good.append((ticket, batch, [*ticket.refused, *cleaned.refused], found))
+            refused = [*ticket.refused, *cleaned.refused]
+            good.append(_Good(ticket, batch, cleaned.lines, refused, found))
         if good:
             self._append(good, identities)
 
     def _append(self, good: list[_Good], identities: dict[bytes, Sealed]) -> None:
         try:
-            whole = concat([batch for _, batch, _, _ in good])
+            whole = concat([one.batch for one in good])
             with self.transaction():
                 appended = self.log.append(whole)
                 fresh = whole.take(appended.kept)
@@ -191,13 +209,12 @@ class Writer:
                 there = _users_in(fresh)
                 new = {user: row for user, row in identities.items() if user in there}
                 self.identities.add(list(new.values()))
-                results = list(self._results(good, whole, appended.kept, appended.conflict))
+                results = list(
+                    self._results(good, whole, appended.kept, appended.conflict, new, identities)
+                )
                 for ticket, result in results:
-                    if result.refused:
-                        self.quarantine.add(
-                            [self._of_known(row, new) for row in result.refused],
-                            import_id=ticket.import_id,
-                        )
+                    if result.refused and ticket.hold:
+                        self.quarantine.add(result.refused, import_id=ticket.import_id)
                     if ticket.within is not None:
                         ticket.within(result)
         except BaseException as error:
@@ -205,8 +222,8 @@ class Writer:
                 for one in good:  # whose rows it was fails alone
                     self._append([one], identities)
                 return
-            for ticket, *_ in good:
-                ticket.error = error
+            for one in good:
+                one.ticket.error = error
             return
         assert self._known is not None
         self._known.update(new)
@@ -253,44 +270,50 @@ class Writer:
         whole: EventBatch,
         kept: Bool,
         conflict: Bool,
+        new: Mapping[bytes, Sealed],
+        identities: Mapping[bytes, Sealed],
     ) -> Iterator[tuple[_Ticket, Recorded]]:
         start = 0
-        for ticket, batch, refused, found in good:
-            rows = slice(start, start + len(batch))
-            start += len(batch)
-            clashes = np.flatnonzero(conflict[rows]) + rows.start
+        for one in good:
+            rows = slice(start, start + len(one.batch))
+            start += len(one.batch)
+            refused, found = one.refused, one.found
+            clashes = np.flatnonzero(conflict[rows])
             if len(clashes):
-                refused = [*refused, *map(self._clash(ticket), whole.take(clashes).to_pylist())]
+                taken = whole.take(clashes + rows.start).to_pylist()
+                lines = one.lines[clashes].tolist()
+                clashing = map(_clash, repeat(one.ticket.raw.where), lines, taken)
+                refused = [*refused, *clashing]
                 found = found + Counter(conflicting_id=len(clashes))
             added = int(kept[rows].sum())
-            repeated = len(batch) - added - len(clashes)
-            yield ticket, Recorded(added, repeated, tuple(refused), 0, found)
+            repeated = len(one.batch) - added - len(clashes)
+            refused = [self._holdable(row, new, identities) for row in refused]
+            yield one.ticket, Recorded(added, repeated, tuple(refused), 0, found)
 
-    def _of_known(self, refused: Refused, fresh: Mapping[bytes, Sealed]) -> Refused:
-        """The row without users who have no identity here: a refused row brings nobody (back)."""
+    def _holdable(
+        self, refused: Refused, new: Mapping[bytes, Sealed], identities: Mapping[bytes, Sealed]
+    ) -> Refused:
+        """The row as it may be kept, with its users' sealed ids if no identity is kept of them.
+
+        A row that was in the log once names only users who have an identity: if it was erased,
+        being refused does not bring them back (law 6).
+        """
         row = dict(refused.row)
         for name in ("user_id", "target_user_id"):
             user = row.get(name)
             key = bytes.fromhex(user) if isinstance(user, str) else user
-            if key is not None and key not in fresh and key not in (self._known or ()):
+            if key is None or key in new or key in (self._known or ()):
+                continue
+            sealed = identities.get(key)
+            digest = row.get("digest")
+            if sealed is None or digest is None or self._logged(digest):
                 del row[name]
+            else:
+                row["sealed"] = {**row.get("sealed", {}), name: sealed.spelled()}
         return replace(refused, row=row)
 
-    def _clash(self, ticket: _Ticket) -> Callable[[dict[str, object]], Refused]:
-        def refuse(row: dict[str, object]) -> Refused:
-            fields = {name: value for name, value in row.items() if value is not None}
-            for name in ("digest", "check"):
-                fields.pop(name, None)
-            return Refused(
-                ticket.raw.where,
-                0,
-                "conflicting_id",
-                f"event id {row['event_id']!r} is in the log with other content; "
-                "to mend it: send a correction under a new id",
-                fields,
-            )
-
-        return refuse
+    def _logged(self, digest: str) -> bool:
+        return bool(self.log.knows(pa.array([bytes.fromhex(digest)], pa.binary(16)))[0])
 
     def _kinds(self, items: list[str]) -> I32:
         """Item texts → codes of their kind, for outliers; −1 where unknown."""
@@ -424,6 +447,20 @@ class Writer:
                 items = items or bool((codes[rows] < 0).any())
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return positions, users, items, unknown
+
+
+def _clash(where: str, line: int, row: Mapping[str, object]) -> Refused:
+    fields = {name: value for name, value in row.items() if value is not None}
+    for name in ("digest", "check"):
+        fields.pop(name, None)
+    return Refused(
+        where,
+        line,
+        "conflicting_id",
+        f"event id {row['event_id']!r} is in the log with other content; "
+        "to mend it: send a correction under a new id",
+        fields,
+    )
 
 
 def _users_in(batch: EventBatch) -> set[bytes]:

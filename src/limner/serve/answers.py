@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from limner.events.batch import Event
+from limner.events.raw import Refused
 from limner.serve.background import Training
 
 
@@ -25,6 +26,21 @@ class Accepted:
     repeated: int
     refused: list[RefusedEvent]
     as_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """How many rows each rule holds, and the newest of them."""
+
+    counts: dict[str, int]
+    rows: list[Refused]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """How many refused rows were given up."""
+
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)

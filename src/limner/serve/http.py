@@ -7,12 +7,10 @@ arrive together are committed together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
-from urllib.parse import unquote
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
 from limner import __version__
@@ -24,62 +22,23 @@ from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
+from limner.serve import cleaning
 from limner.serve.answers import Accepted, Evidence, Live, Ready, RefusedEvent
 from limner.serve.background import Trainer, Training
 from limner.serve.door import Door
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
 from limner.serve.problems import of_error, problem
-from limner.serve.wire import encode, moment
-from limner.sources.payloads import MAX_BYTES, parse_events
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(encode(value), status, headers=headers, media_type="application/json")
-
-
-# -- what requests carry ---------------------------------------------------------------------
-
-
-async def _limner(request: Request) -> Limner:
-    app: Limner = request.app.state.limner
-    return app
-
-
-async def _trainer(request: Request) -> Trainer:
-    trainer: Trainer = request.app.state.trainer
-    return trainer
-
-
-async def _body(request: Request) -> bytes:
-    """The body, given up at the first byte too many."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise HTTPException(
-                413, f"the body has more than {MAX_BYTES:,} bytes; send it in several requests"
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-Shop = Annotated[Limner, Depends(_limner)]
-InTraining = Annotated[Trainer, Depends(_trainer)]
-RawBody = Annotated[bytes, Depends(_body)]
-UserId = Annotated[
-    str, Path(description="The product's own user id.", examples=["u1"]), AfterValidator(unquote)
-]
-ItemId = Annotated[
-    str, Path(description="The item's id.", examples=["tea"]), AfterValidator(unquote)
-]
-Attributes = Annotated[
-    dict[str, Any],
-    Body(
-        description="Attributes by name: texts, numbers, truths or lists of these.",
-        examples=[{"title": "Green tea", "category": "tea", "brand": "Oma", "price": 4.5}],
-    ),
-]
+from limner.serve.requests import (
+    Attributes,
+    InTraining,
+    ItemId,
+    RawBody,
+    Shop,
+    UserId,
+    json_answer,
+)
+from limner.serve.wire import moment
+from limner.sources.payloads import parse_events
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 health = APIRouter(prefix="/health", tags=["operations"])
@@ -161,7 +120,7 @@ def _accepted(parts: Sequence[Recorded], unreadable: Sequence[Refused] = ()) -> 
             refused=refused,
         )
     as_of = max((part.as_of for part in parts), default=0)
-    return _json(Accepted(added, repeated, refused, as_of))
+    return json_answer(Accepted(added, repeated, refused, as_of))
 
 
 # -- answering -------------------------------------------------------------------------------
@@ -183,7 +142,7 @@ def get_portrait(
 ) -> Response:
     """What is known of a user now, or at a point in time: four sections of slots."""
     when = None if at is None else moment(at, app.config.timezone)
-    return _json(app.portrait(user_id, at=when))
+    return json_answer(app.portrait(user_id, at=when))
 
 
 @router.get(
@@ -199,7 +158,7 @@ def get_evidence(
     limit: Annotated[int, Query(ge=1, le=1000, description="How many, at most.")] = 20,
 ) -> Response:
     """The newest events that a slot of the portrait rests on."""
-    return _json(Evidence(user_id, slot, app.evidence(user_id, slot, limit=limit)))
+    return json_answer(Evidence(user_id, slot, app.evidence(user_id, slot, limit=limit)))
 
 
 @router.get(
@@ -221,7 +180,7 @@ def get_recommendations(
 
     A user without a history gets what is popular, and `note` says so.
     """
-    return _json(app.recommend(user_id, n, explain=explain, repeats=repeats))
+    return json_answer(app.recommend(user_id, n, explain=explain, repeats=repeats))
 
 
 @router.get(
@@ -239,7 +198,7 @@ def get_why(
     ] = None,
 ) -> Response:
     """Where an item stands for a user, and the events that put it there."""
-    return _json(app.why(user_id, item_id, repeats=repeats))
+    return json_answer(app.why(user_id, item_id, repeats=repeats))
 
 
 @router.post(
@@ -250,7 +209,7 @@ def get_why(
 )
 def erase(app: Shop, user_id: UserId) -> Response:
     """Remove a user from everything that keeps data, and say what was removed where."""
-    return _json(app.erase(user_id))
+    return json_answer(app.erase(user_id))
 
 
 # -- training and health ---------------------------------------------------------------------
@@ -273,7 +232,7 @@ def post_train(trainer: InTraining) -> Response:
             kind="urn:limner:error:training",
             mend="wait until GET /v1/train says it is done",
         )
-    return _json(trainer.training, 202, {"Location": "/v1/train"})
+    return json_answer(trainer.training, 202, {"Location": "/v1/train"})
 
 
 @router.get(
@@ -284,7 +243,7 @@ def post_train(trainer: InTraining) -> Response:
 )
 def get_train(trainer: InTraining) -> Response:
     """The training that is under way, or the last one since the server started."""
-    return _json(trainer.training)
+    return json_answer(trainer.training)
 
 
 @health.get(
@@ -294,7 +253,7 @@ def get_train(trainer: InTraining) -> Response:
 )
 async def live() -> Response:
     """Needs no key."""
-    return _json(Live("live", __version__))
+    return json_answer(Live("live", __version__))
 
 
 @health.get(
@@ -305,7 +264,7 @@ async def live() -> Response:
 def ready(app: Shop, trainer: InTraining) -> Response:
     """Needs no key."""
     found = app.status()
-    return _json(
+    return json_answer(
         Ready(
             "ready",
             found["users"],
@@ -332,6 +291,7 @@ def api(app: Limner, trainer: Trainer | None = None) -> FastAPI:
     out.state.limner = app
     out.state.trainer = trainer or Trainer(app)
     out.include_router(router)
+    out.include_router(cleaning.router)
     out.include_router(health)
     out.add_exception_handler(LimnerError, _on_limner_error)
     out.add_exception_handler(HTTPException, _on_http_error)

@@ -11,10 +11,20 @@ from fastapi.openapi.utils import get_openapi
 
 from limner import __version__
 from limner.app import Erased
+from limner.app.quarantine import Readmitted
+from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
 from limner.profile.portrait import Portrait
 from limner.recommend.rank import Recommendations
-from limner.serve.answers import Accepted, Evidence, Live, ProblemDocument, Ready
+from limner.serve.answers import (
+    Accepted,
+    Dropped,
+    Evidence,
+    Live,
+    ProblemDocument,
+    Quarantined,
+    Ready,
+)
 from limner.serve.background import Training
 from limner.serve.problems import MEDIA_TYPE
 
@@ -63,8 +73,23 @@ _REASON = {
     "items": ["tea"],
 }
 
+_REFUSED = {
+    "where": "events.csv",
+    "line": 17,
+    "rule": "bad_time",
+    "reason": "the time 'yesterday' cannot be read; to mend it: say how it is written: "
+    "--time-format '%d/%m/%Y %H:%M'",
+    "row": {"user_id": "u1", "item_id": "tea", "event_type": "view", "timestamp": "yesterday"},
+    "row_id": 12,
+    "import_id": 3,
+}
+
 EXAMPLES: Mapping[type[Any], Any] = {
     Accepted: {"added": 1, "repeated": 0, "refused": [], "as_of": 1_469_308},
+    Refused: _REFUSED,
+    Quarantined: {"counts": {"bad_time": 1}, "rows": [_REFUSED]},
+    Readmitted: {"added": 1, "repeated": 0, "refused": []},
+    Dropped: {"dropped": 1},
     Portrait: {
         "user_id": "u1",
         "at": _NOON,

@@ -141,11 +141,11 @@ def map_columns(
     """
     fields: dict[str, str] = {}
     properties: dict[str, str] = {}
-    fixed = {_target(key): str(value) for key, value in constants.items()}
+    fixed = {target_of(key): str(value) for key, value in constants.items()}
     for key, column in columns.items():
         if column not in names:
             column = _same(column, names, where)
-        target = _target(key)
+        target = target_of(key)
         if target in FIELDS:
             fields[target] = column
         else:
@@ -171,7 +171,12 @@ def map_columns(
     return Columns(fields, properties, fixed, frozenset(lists))
 
 
-def _target(key: str) -> str:
+def target_of(key: str) -> str:
+    """The column that a field, or else a property, is in.
+
+    >>> target_of("value"), target_of("shop")
+    ('value', 'properties.shop')
+    """
     return key if key in FIELDS or key.startswith(PROPERTY) else PROPERTY + key
 
 

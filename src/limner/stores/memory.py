@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from limner.errors import StoreError
-from limner.events.batch import I64, EventBatch, concat
+from limner.events.batch import I64, Bool, EventBatch, concat
 from limner.events.log import Appended, Position
 from limner.events.raw import Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
-from limner.stores.refused import names, normal, pack
+from limner.stores.refused import key_of, names, normal
 from limner.stores.segments import READ_ROWS, compact, emptied, without_target
 
 
@@ -140,6 +143,11 @@ class MemoryLog:
                     self._head = head + len(added)
         return Appended(head, kept, conflict)
 
+    def knows(self, digests: pa.Array) -> Bool:
+        """Whether the log has each digest."""
+        with self._store._lock:
+            return np.array([digest in self._checks for digest in digests.to_pylist()], bool)
+
     def read(
         self, start: Position = 0, stop: Position | None = None
     ) -> Iterator[tuple[Position, EventBatch]]:
@@ -256,64 +264,105 @@ class MemoryIdentities:
 
 
 class MemoryQuarantine:
-    """Refused rows in order of arrival."""
+    """Refused rows by number; one that was settled has no rule."""
 
     name = "quarantine"
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._rows: dict[tuple[str, int, str, str], tuple[int, Refused]] = {}
+        self._rows: dict[int, Refused] = {}
+        self._known: dict[bytes, int] = {}
+        self._last = 0
 
-    def add(self, refused: list[Refused], *, import_id: int = 0) -> None:
-        """Keep rows that are not there yet."""
-        if not refused:
-            return
-        with self._changing():
-            for row in refused:
-                key = (row.where, row.line, row.rule, pack(row.row))
-                self._rows.setdefault(key, (import_id, normal(row)))
+    def add(self, refused: Sequence[Refused], *, import_id: int = 0) -> list[Refused]:
+        """Keep rows that are neither held nor settled; return them."""
+        new = []
+        if refused:
+            with self._changing():
+                for row in refused:
+                    key = key_of(row)
+                    if key not in self._known:
+                        self._last += 1
+                        self._known[key] = self._last
+                        held = replace(normal(row), row_id=self._last, import_id=import_id)
+                        self._rows[self._last] = held
+                        new.append(row)
+        return new
 
-    def rows(self, *, limit: int = 100, import_id: int | None = None) -> list[Refused]:
-        """The newest refused rows, newest first."""
+    def rows(
+        self,
+        *,
+        limit: int | None = 100,
+        import_id: int | None = None,
+        rule: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> list[Refused]:
+        """The newest rows held, newest first."""
         with self._store._lock:
-            newest = reversed(self._rows.values())
-            found = [row for own, row in newest if import_id is None or own == import_id]
+            newest = [row for row in reversed(self._rows.values()) if row.rule]
+        found = [
+            row
+            for row in newest
+            if (import_id is None or row.import_id == import_id)
+            and (rule is None or row.rule == rule)
+            and (ids is None or row.row_id in ids)
+        ]
         return found[:limit]
 
     def counts(self) -> dict[str, int]:
-        """How many rows each rule refused."""
-        counts: dict[str, int] = {}
-        with self._store._lock:
-            for _, row in self._rows.values():
-                counts[row.rule] = counts.get(row.rule, 0) + 1
-        return counts
+        """How many rows each rule holds."""
+        return dict(Counter(row.rule for row in self.rows(limit=None)))
+
+    def replace(self, row_id: int, refused: Refused) -> None:
+        """A held row was refused anew."""
+        with self._changing():
+            old = self._rows.get(row_id)
+            if old is not None and old.rule:
+                new = normal(refused)
+                self._rows[row_id] = replace(old, rule=new.rule, reason=new.reason, row=new.row)
+
+    def settle(self, ids: Sequence[int]) -> int:
+        """Let rows go, but for what they are known by."""
+        with self._changing():
+            held = [row for row in self.rows(limit=None) if row.row_id in set(ids)]
+            for row in held:
+                bare = Refused("", 0, "", "", {}, row.row_id, row.import_id)
+                self._rows[row.row_id] = bare
+            return len(held)
 
     def forget(self, import_id: int) -> int:
-        """Remove the rows of an import that is undone."""
-        with self._changing():
-            before = len(self._rows)
-            self._rows = {key: kept for key, kept in self._rows.items() if kept[0] != import_id}
-            return before - len(self._rows)
+        """Remove all rows of an import that is undone."""
+        with self._store._lock:
+            return self._remove([r for r in self._rows.values() if r.import_id == import_id])
 
     def erase(self, user: bytes) -> int:
-        """Remove the user's rows, and rows about them."""
-        with self._changing():
-            before = len(self._rows)
-            self._rows = {
-                key: kept for key, kept in self._rows.items() if not names(kept[1].row, user)
-            }
-            return before - len(self._rows)
+        """Remove the user's rows, and rows about them; what they are known by may stay."""
+        with self._store.transaction():
+            theirs = [row for row in self.rows(limit=None) if names(row.row, user)]
+            self.settle([row.row_id for row in theirs if row.row.get("digest")])
+            self._remove([row for row in theirs if not row.row.get("digest")])
+            return len(theirs)
 
     def holds(self, user: bytes) -> bool:
         """Whether there is a row of this user or about them."""
-        with self._store._lock:
-            return any(names(row.row, user) for _, row in self._rows.values())
+        return any(names(row.row, user) for row in self.rows(limit=None))
+
+    def _remove(self, rows: Sequence[Refused]) -> int:
+        gone = {row.row_id for row in rows}
+        with self._changing():
+            self._rows = {n: row for n, row in self._rows.items() if n not in gone}
+            self._known = {key: n for key, n in self._known.items() if n not in gone}
+        return len(gone)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         with self._store._lock:
-            old = dict(self._rows)
-            with self._store.writing(lambda: setattr(self, "_rows", old)):
+            rows, known = dict(self._rows), dict(self._known)
+
+            def undo() -> None:
+                self._rows, self._known = rows, known
+
+            with self._store.writing(undo):
                 yield
 
 

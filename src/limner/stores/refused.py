@@ -1,7 +1,9 @@
-"""How a refused row is kept: as JSON, which also is what tells it from another."""
+"""How a refused row is kept: as JSON, and what tells it from another."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -22,6 +24,17 @@ def pack(row: dict[str, Any]) -> str:
     return msgspec.json.encode(plain, enc_hook=_plain).decode()
 
 
+def key_of(refused: Refused) -> bytes:
+    """What a row is known by: 16 bytes of its identity and content, else of all there is."""
+    row = refused.row
+    told = (
+        [row["digest"], row.get("check")]
+        if row.get("digest")
+        else [refused.where, refused.line, refused.rule, pack(row)]
+    )
+    return blake2b(msgspec.json.encode(told), digest_size=16).digest()
+
+
 def unpack(text: str) -> dict[str, Any]:
     """The row that `pack` wrote."""
     row: dict[str, Any] = msgspec.json.decode(text)
@@ -30,8 +43,7 @@ def unpack(text: str) -> dict[str, Any]:
 
 def normal(refused: Refused) -> Refused:
     """The row as it will be read back."""
-    row = unpack(pack(refused.row))
-    return Refused(refused.where, refused.line, refused.rule, refused.reason, row)
+    return replace(refused, row=unpack(pack(refused.row)))
 
 
 def names(row: dict[str, Any], user: bytes) -> bool:

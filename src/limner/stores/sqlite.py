@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from limner.events.raw import Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.database import Database
-from limner.stores.refused import names, pack, unpack
+from limner.stores.refused import key_of, names, pack, unpack
 from limner.stores.sqlite_log import SqliteLog
 
 
@@ -124,43 +125,67 @@ class SqliteQuarantine:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, refused: list[Refused], *, import_id: int = 0) -> None:
-        """Keep rows that are not there yet."""
-        if not refused:
-            return
-        rows = []
-        for row in refused:
-            packed = pack(row.row)
-            key = msgspec.json.encode([row.where, row.line, row.rule, packed])
-            content = blake2b(key, digest_size=16).digest()
-            rows.append((content, row.where, row.line, row.rule, row.reason, packed, import_id))
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO quarantine"
-                "(content, place, line, rule, reason, row, import_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+    def add(self, refused: Sequence[Refused], *, import_id: int = 0) -> list[Refused]:
+        """Keep rows that are neither held nor settled; return them."""
+        new = []
+        if refused:
+            with self._database.transaction() as connection:
+                for row in refused:
+                    done = connection.execute(
+                        "INSERT OR IGNORE INTO quarantine"
+                        "(content, place, line, rule, reason, row, import_id) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (key_of(row), row.where, row.line, row.rule, row.reason, pack(row.row),
+                         import_id),
+                    )  # fmt: skip
+                    if done.rowcount:
+                        new.append(row)
+        return new
 
-    def rows(self, *, limit: int = 100, import_id: int | None = None) -> list[Refused]:
-        """The newest refused rows, newest first."""
+    def rows(
+        self,
+        *,
+        limit: int | None = 100,
+        import_id: int | None = None,
+        rule: str | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> list[Refused]:
+        """The newest rows held, newest first."""
         found = self._database.query(
-            "SELECT place, line, rule, reason, row FROM quarantine "
-            "WHERE ?1 IS NULL OR import_id = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT place, line, rule, reason, row, id, import_id FROM quarantine "
+            "WHERE rule <> '' AND (?1 IS NULL OR import_id = ?1) AND (?2 IS NULL OR rule = ?2) "
+            "AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3))) "
+            "ORDER BY id DESC LIMIT ?4",
             import_id,
-            limit,
+            rule,
+            None if ids is None else msgspec.json.encode(list(ids)).decode(),
+            -1 if limit is None else limit,
         )
         return [
-            Refused(where, line, rule, reason, unpack(row))
-            for where, line, rule, reason, row in found
+            Refused(where, line, rule, reason, unpack(row), row_id, own)
+            for where, line, rule, reason, row, row_id, own in found
         ]
 
     def counts(self) -> dict[str, int]:
-        """How many rows each rule refused."""
-        sql = "SELECT rule, count(*) FROM quarantine GROUP BY rule"
+        """How many rows each rule holds."""
+        sql = "SELECT rule, count(*) FROM quarantine WHERE rule <> '' GROUP BY rule"
         return dict(self._database.query(sql))
 
+    def replace(self, row_id: int, refused: Refused) -> None:
+        """A held row was refused anew."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE quarantine SET rule = ?, reason = ?, row = ? WHERE id = ? AND rule <> ''",
+                (refused.rule, refused.reason, pack(refused.row), row_id),
+            )
+
+    def settle(self, ids: Sequence[int]) -> int:
+        """Let rows go, but for what they are known by."""
+        with self._database.transaction() as connection:
+            return self._blank(connection, ids)
+
     def forget(self, import_id: int) -> int:
-        """Remove the rows of an import that is undone."""
+        """Remove all rows of an import that is undone."""
         with self._database.transaction() as connection:
             done = connection.execute("DELETE FROM quarantine WHERE import_id = ?", (import_id,))
             if done.rowcount:
@@ -168,10 +193,18 @@ class SqliteQuarantine:
             return done.rowcount
 
     def erase(self, user: bytes) -> int:
-        """Remove the user's rows, and rows about them, with their bytes."""
+        """Remove the user's rows, and rows about them, with their bytes.
+
+        What a row with an identity is known by stays, as in the log, so that reading it again
+        brings nobody back.
+        """
         with self._database.transaction() as connection:
             gone = self._of(user)
-            connection.executemany("DELETE FROM quarantine WHERE id = ?", ((i,) for i in gone))
+            self._blank(connection, [row_id for row_id, row in gone if row.get("digest")])
+            connection.executemany(
+                "DELETE FROM quarantine WHERE id = ?",
+                ((row_id,) for row_id, row in gone if not row.get("digest")),
+            )
             if gone:
                 self._database.scrub()
             return len(gone)
@@ -180,11 +213,21 @@ class SqliteQuarantine:
         """Whether there is a row of this user or about them."""
         return bool(self._of(user))
 
-    def _of(self, user: bytes) -> list[int]:
-        rows = self._database.query(
-            "SELECT id, row FROM quarantine WHERE instr(row, ?)", user.hex()
+    @staticmethod
+    def _blank(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+        done = connection.executemany(
+            "UPDATE quarantine SET place = '', line = 0, rule = '', reason = '', row = '' "
+            "WHERE id = ? AND rule <> ''",
+            ((row_id,) for row_id in ids),
         )
-        return [id_ for id_, row in rows if names(unpack(row), user)]
+        return max(done.rowcount, 0)
+
+    def _of(self, user: bytes) -> list[tuple[int, dict[str, Any]]]:
+        rows = self._database.query(
+            "SELECT id, row FROM quarantine WHERE rule <> '' AND instr(row, ?)", user.hex()
+        )
+        found = [(row_id, unpack(row)) for row_id, row in rows]
+        return [(row_id, row) for row_id, row in found if names(row, user)]
 
 
 class SqliteImports:

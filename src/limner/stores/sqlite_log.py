@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limner.errors import StoreCorrupt
-from limner.events.batch import I64, EventBatch
+from limner.events.batch import I64, Bool, EventBatch
 from limner.events.log import Appended, Position
 from limner.events.once import Seen, SortedRuns
 from limner.stores.database import Database
@@ -78,20 +78,24 @@ class SqliteLog:
     def append(self, batch: EventBatch) -> Appended:
         """Write the rows whose digest is new; durable on return, or with the transaction."""
         with self._database.transaction() as connection:
-            if self._seen is None:
-                self._seen = self._read_digests(connection)
+            seen = self._digests(connection)
             digest, check = batch.array("digest"), batch.array("check")
-            kept, conflict = self._seen.sift(digest, check)
+            kept, conflict = seen.sift(digest, check)
             first = _head(connection)
             if kept.any():
                 rows = batch.take(kept)
-                self._seen.add(rows.array("digest"), rows.array("check"))
+                seen.add(rows.array("digest"), rows.array("check"))
                 for start in range(0, len(rows), SEGMENT_ROWS):
                     stop = min(start + SEGMENT_ROWS, len(rows))
                     part = rows if stop - start == len(rows) else rows.slice(start, stop)
                     _insert(connection, first + start, [part])
                     self._unsealed += 1
             return Appended(first, kept, conflict)
+
+    def knows(self, digests: pa.Array) -> Bool:
+        """Whether the log has each digest."""
+        with self._database.transaction() as connection:
+            return self._digests(connection).has(digests)
 
     def read(
         self, start: Position = 0, stop: Position | None = None
@@ -166,6 +170,11 @@ class SqliteLog:
         # Built again from what was committed; a failed transaction is too rare to undo in place.
         self._seen = None
         self._users.clear()
+
+    def _digests(self, connection: sqlite3.Connection) -> Seen:
+        if self._seen is None:
+            self._seen = self._read_digests(connection)
+        return self._seen
 
     def _read_digests(self, connection: sqlite3.Connection) -> Seen:
         seen = Seen()

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from limner.errors import StoreError
 from limner.events.batch import SCHEMA, EventBatch, concat
@@ -246,6 +247,15 @@ class StoreContract:
         assert events.array("user_id").dictionary.to_pylist() == [ANN]
         assert "secret" not in events.array("item_id").dictionary.to_pylist()
 
+    def test_the_log_knows_its_digests(self, store: Store) -> None:
+        store.log.append(batch(row(1), row(2)))
+        asked = pa.array([row(n)["digest"] for n in (2, 3, 1)], pa.binary(16))
+        for _ in range(2):
+            assert store.log.knows(asked).tolist() == [True, False, True]
+            assert store.log.knows(asked[:0]).tolist() == []
+            store.log.blank(np.array([0]))
+            store = self.reopen(store)
+
     # blanking and erasure
 
     def test_blanked_rows_keep_their_place_and_identity_only(self, store: Store) -> None:
@@ -444,15 +454,63 @@ class StoreContract:
         assert store.quarantine.rows(import_id=2) == [refusal(9)]
         assert store.quarantine.counts() == {"no_user": 4, "no_time": 1}
 
+    def test_quarantine_is_asked_by_number_rule_and_import(self, store: Store) -> None:
+        store.quarantine.add([refusal(1), refusal(2, "no_time")], import_id=1)
+        store.quarantine.add([refusal(3, "no_time")], import_id=2)
+        newest = store.quarantine.rows()
+        assert [(row.line, row.import_id) for row in newest] == [(3, 2), (2, 1), (1, 1)]
+        assert len({row.row_id for row in newest}) == 3
+        for place in range(3):
+            assert store.quarantine.rows(ids=[newest[place].row_id]) == [newest[place]]
+        assert store.quarantine.rows(ids=[]) == []
+        assert store.quarantine.rows(rule="no_time", import_id=1) == [refusal(2, "no_time")]
+        assert store.quarantine.rows(limit=None, rule="no_time") == newest[:2]
+
+    def test_quarantine_knows_a_row_by_its_identity(self, store: Store) -> None:
+        one = refusal(3, digest="aa", check=5, value="x")
+        elsewhere = replace(one, where="copy.csv", line=9, rule="no_time")
+        assert store.quarantine.add([one, elsewhere]) == [one]
+        assert self.reopen(store).quarantine.rows() == [one]
+
+    def test_a_settled_row_is_gone_and_not_held_again(self, store: Store) -> None:
+        rows = [refusal(1, digest="aa", check=1, user_id=ANN), refusal(2), refusal(3)]
+        assert store.quarantine.add(rows) == rows
+        numbers = [row.row_id for row in store.quarantine.rows()][::-1]
+        assert store.quarantine.settle(numbers[:2]) == 2
+        assert store.quarantine.settle(numbers[:2]) == 0
+        store = self.reopen(store)
+        assert not any(part.holds(ANN) for part in store.erasables)
+        assert store.quarantine.add(rows) == []
+        assert store.quarantine.rows() == [refusal(3)]
+        store.quarantine.replace(numbers[0], refusal(1, "no_time"))
+        assert store.quarantine.counts() == {"no_user": 1}
+
+    def test_a_row_refused_anew_keeps_its_place(self, store: Store) -> None:
+        store.quarantine.add([refusal(4, value="x", digest="aa")], import_id=2)
+        (held,) = store.quarantine.rows()
+        anew = Refused("mended", 0, "no_time", "no time", {"value": "y", "digest": "aa"})
+        store.quarantine.replace(held.row_id, anew)
+        (now,) = self.reopen(store).quarantine.rows()
+        assert (now.where, now.line, now.import_id) == ("shop.csv", 4, 2)
+        assert (now.rule, now.reason, now.row) == (anew.rule, anew.reason, anew.row)
+
+    def test_an_erased_row_leaves_its_identity(self, store: Store) -> None:
+        named = [refusal(1, user_id=ANN, digest="aa"), refusal(2, user_id=ANN)]
+        store.quarantine.add(named)
+        assert sum(part.erase(ANN) for part in store.erasables) == 2
+        assert store.quarantine.add(named) == named[1:]
+
     def test_quarantine_forgets_an_import(self, store: Store) -> None:
         store.quarantine.add([refusal(1), refusal(2)], import_id=1)
         store.quarantine.add([refusal(3)], import_id=2)
+        store.quarantine.settle([store.quarantine.rows()[-1].row_id])
         assert store.quarantine.forget(1) == 2
         assert store.quarantine.forget(1) == 0
         store = self.reopen(store)
         assert store.quarantine.rows() == [refusal(3)]
         store.quarantine.add([refusal(2)], import_id=4)
-        assert store.quarantine.counts() == {"no_user": 2}
+        store.quarantine.add([refusal(1)], import_id=4)
+        assert store.quarantine.counts() == {"no_user": 3}
 
     def test_quarantine_spells_pseudonyms_in_hexadecimal(self, store: Store) -> None:
         store.quarantine.add([refusal(1, user_id=ANN, quantity=np.float64(2))])

@@ -115,6 +115,7 @@ def test_a_refusal_names_place_reason_and_mend_and_keeps_the_row() -> None:
     )
     assert refusal.row == {
         **GOOD, "user_id": USER_ID.hex(), "timestamp": "03/04/2024", "properties.shop": "north",
+        "source": "shop",
     }  # fmt: skip
     assert dict(out.found) == {"bad_time": 1}
 

@@ -1,0 +1,62 @@
+"""What requests carry, as FastAPI takes it apart, and how answers are put together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import Body, Depends, Path, Request, Response
+from pydantic import AfterValidator
+from starlette.exceptions import HTTPException
+
+from limner.app import Limner
+from limner.serve.background import Trainer
+from limner.serve.wire import encode
+from limner.sources.payloads import MAX_BYTES
+
+
+def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A value of the app as the answer."""
+    return Response(encode(value), status, headers=headers, media_type="application/json")
+
+
+async def _limner(request: Request) -> Limner:
+    app: Limner = request.app.state.limner
+    return app
+
+
+async def _trainer(request: Request) -> Trainer:
+    trainer: Trainer = request.app.state.trainer
+    return trainer
+
+
+async def _body(request: Request) -> bytes:
+    """The body, given up at the first byte too many."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise HTTPException(
+                413, f"the body has more than {MAX_BYTES:,} bytes; send it in several requests"
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+Shop = Annotated[Limner, Depends(_limner)]
+InTraining = Annotated[Trainer, Depends(_trainer)]
+RawBody = Annotated[bytes, Depends(_body)]
+UserId = Annotated[
+    str, Path(description="The product's own user id.", examples=["u1"]), AfterValidator(unquote)
+]
+ItemId = Annotated[
+    str, Path(description="The item's id.", examples=["tea"]), AfterValidator(unquote)
+]
+Attributes = Annotated[
+    dict[str, Any],
+    Body(
+        description="Attributes by name: texts, numbers, truths or lists of these.",
+        examples=[{"title": "Green tea", "category": "tea", "brand": "Oma", "price": 4.5}],
+    ),
+]
