@@ -19,7 +19,7 @@ from limner.app import Limner
 from limner.cli import cli
 from limner.cli.starter import MEANINGS, settings, starter
 from limner.errors import LimnerError
-from limner.profile.facets import KINDS
+from limner.profile.facets import KINDS, READERS
 from limner.serve.http import api
 from limner.serve.openapi import EXAMPLES
 from limner.serve.problems import STATUS, every_error
@@ -243,11 +243,14 @@ def test_every_variable_is_documented_and_no_others() -> None:
         assert named <= set(config.ENVIRONMENT), path
 
 
-def test_every_kind_of_facet_is_documented_and_no_others() -> None:
-    text = sections(page("configuration.md"), 3)["Kinds of facets"].partition("\n## ")[0]
-    assert set(first_cells(text)) == set(KINDS)
-    listed = re.split(r", | or ", MEANINGS["facet.kind"].rstrip("."))
-    assert set(listed) == set(KINDS)
+def test_every_kind_of_facet_is_documented_with_an_example_and_no_others() -> None:
+    every = {*KINDS, *READERS}
+    text = sections(page("facets.md"), 2)["The kinds"]
+    documented = {heading.strip("`"): body for heading, body in sections(text, 3).items()}
+    assert set(documented) == every
+    for kind, body in documented.items():
+        assert f'kind = "{kind}"' in body
+    assert set(re.split(r", | or ", MEANINGS["facet.kind"].rstrip("."))) == every
 
 
 @pytest.mark.parametrize(("where", "body"), blocks("toml"))

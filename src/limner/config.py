@@ -23,6 +23,7 @@ from limner.errors import ConfigError
 from limner.events.clean import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.privacy.admit import PrivacyConfig
+from limner.profile import facets
 from limner.profile.facet import FacetConfig, duration
 from limner.recommend.rank import RecommendConfig
 
@@ -161,12 +162,13 @@ def parse(
     _check_numbers(config, where)
     weights = {**DEFAULT_WEIGHT, **domain.get("weights", {}), **config.weights}
     found: dict[str, FacetConfig] = {}
-    for source, facets in ((f"domain {config.domain}", domain["facet"]), (where, own_facets)):
-        for index, raw in enumerate(facets):
+    for source, given_facets in ((f"domain {config.domain}", domain["facet"]), (where, own_facets)):
+        for index, raw in enumerate(given_facets):
             named = raw.get("name", index + 1) if isinstance(raw, Mapping) else index + 1
             facet = build(FacetConfig, raw, f"{source}, [[facet]] {named}")
             facet.check()
             found[facet.name] = replace(facet, weights={**weights, **facet.weights})
+    facets.build(list(found.values()))  # a facet that cannot be made is an error here
     return replace(config, weights=weights, facet=tuple(found.values()))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -13,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limner.config import parse
 from limner.events.batch import DAY, I64, EventBatch
 from limner.profile.events import Events
 from limner.profile.facet import Facet, FacetConfig, Lifted, Slot, View
-from limner.profile.facets import KINDS, build
+from limner.profile.facets import KINDS, READERS, build
 from limner.profile.merge import Column
 from limner.testing.laws import (
     LAWS,
@@ -36,48 +35,87 @@ from limner.testing.laws import (
 WEIGHTS = {"purchase": 1.0, "view": 0.2, "rating": 0.5, "impression": 0.0}
 
 
+WEIGHTED = ("affinity", "keywords", "history", "ties")
+FOLLOWED = WEIGHTS | {"follow": 0.5, "unfollow": -0.5, "share": 0.5, "like": 0.5, "dislike": -1.0}
+
+
+def config(kind: str, **more: Any) -> FacetConfig:
+    weights = {"weights": FOLLOWED} if kind in WEIGHTED else {}
+    return FacetConfig(**{"name": "f", "kind": kind, "section": "value"} | weights | more)
+
+
 def of_kind(kind: str, **more: Any) -> Facet:
-    weights = {"weights": WEIGHTS} if kind in ("affinity", "last") else {}
-    return build([FacetConfig(**{"name": "f", "kind": kind, "section": "value"} | weights | more)])[
-        0
-    ]
+    return build([config(kind, **more)])[0]
 
 
 def shop() -> tuple[Facet, ...]:
-    domain = tomllib.loads((files("limner") / "domains/ecommerce.toml").read_text("utf-8"))
-    weights = {"affinity": {"weights": domain["weights"]}, "last": {"weights": domain["weights"]}}
-    return build([FacetConfig(**f, **weights.get(f["kind"], {})) for f in domain["facet"]])
+    return build(parse({}).facet)
 
 
 BOUGHT = {"event_type": "purchase"}
 
 KINDS_TRIED: dict[str, list[Facet]] = {
     "declared": [of_kind("declared")],
-    "tally": [
-        of_kind("tally", key="event_type"),
-        of_kind("tally", key="item.tags"),
-        of_kind("tally", key="properties.place", where={"value": ">10"}),
+    "count": [
+        of_kind("count"),
+        of_kind("count", key="event_type"),
+        of_kind("count", key="item.tags"),
+        of_kind("count", key="hour"),
+        of_kind("count", key="item.price", bands=[10, 50, 100]),
+        of_kind("count", key="properties.place", where={"value": ">10"}),
+    ],
+    "sum": [of_kind("sum", half_life="1d")],
+    "rate": [
+        of_kind("rate", of=["properties.discount"], over=["value", "properties.discount"]),
+        of_kind("rate", of=["item.price"], over=["1"], only={"quantity": ">=2"}, half_life="2d"),
+        of_kind("rate", of=["1"], only={"event_type": "click"}, among={"event_type": "impression"}),
     ],
     "recency": [of_kind("recency"), of_kind("recency", where={"item.brand": "National"})],
+    "frequency": [of_kind("frequency", half_life="3d")],
+    "sessions": [
+        of_kind("sessions", key="group_id", where=BOUGHT),
+        of_kind("sessions"),
+        of_kind("sessions", gap="26h"),
+    ],
+    "moments": [of_kind("moments"), of_kind("moments", of=["item.price"])],
+    "quantiles": [of_kind("quantiles")],
+    "distinct": [
+        of_kind("distinct"),
+        of_kind("distinct", key="item.tags"),
+        of_kind("distinct", key="properties.place", where=BOUGHT),
+        of_kind("distinct", key="target_user_id"),
+    ],
     "histogram": [of_kind("histogram", key="hour"), of_kind("histogram", key="weekday")],
-    "variety": [of_kind("variety")],
-    "visits": [of_kind("visits", where=BOUGHT)],
     "affinity": [
         of_kind("affinity", key="item.category", half_life="30d", short_half_life="12h"),
         of_kind("affinity", key="item.tags"),
-    ],
-    "spend": [of_kind("spend", half_life="1d")],
-    "ratio": [
-        of_kind("ratio", of=["properties.discount"], over=["value", "properties.discount"]),
-        of_kind("ratio", of=["item.price"], over=["1"], only={"quantity": ">=2"}, half_life="2d"),
+        of_kind("affinity", key="item.price", bands=[20]),
     ],
     "price_level": [of_kind("price_level", key="item.type")],
-    "last": [of_kind("last")],
+    "history": [of_kind("history")],
+    "preference": [
+        of_kind("preference"),
+        of_kind("preference", key="item.tags"),
+        of_kind("preference", key="target_user_id", where={"event_type": ["follow", "unfollow"]}),
+    ],
+    "sentiment": [of_kind("sentiment", half_life="2d", texts=["event_type"])],
+    "keywords": [
+        of_kind("keywords", half_life="2d"),
+        of_kind("keywords", texts=["item.title", "properties.text"]),
+    ],
+    "places": [of_kind("places", key="properties.place", half_life="2d")],
+    "ties": [of_kind("ties", half_life="2d")],
+}
+
+READERS_TRIED: dict[str, tuple[Facet, ...]] = {
+    "interest_vector": build([config("interest_vector"), config("history", name="h", bound=16)]),
+    "topics": build([config("topics"), config("keywords", name="k")]),
 }
 
 
 def test_every_kind_is_tried() -> None:
     assert set(KINDS_TRIED) == set(KINDS)
+    assert set(READERS_TRIED) == set(READERS)
 
 
 def _suite(name: str, facet: Facet) -> type[FacetLaws]:
@@ -88,9 +126,16 @@ class TestShop(FacetLaws):
     facets = shop()
 
 
-for _kind, _facets in KINDS_TRIED.items():
-    for _n, _facet in enumerate(_facets):
-        globals()[f"Test_{_kind}_{_n}"] = _suite(f"Test_{_kind}_{_n}", _facet)
+# several kinds in one state: each suite costs a second
+_ALL = [
+    replace(facet, config=replace(facet.config, name=f"{kind}_{n}"))  # type: ignore
+    for kind, tried in KINDS_TRIED.items()
+    for n, facet in enumerate(tried)
+]
+for _n in range(4):
+    globals()[f"TestKinds{_n}"] = type(f"TestKinds{_n}", (FacetLaws,), {"facets": _ALL[_n::4]})
+for _kind, _set in READERS_TRIED.items():
+    globals()[f"Test_{_kind}"] = type(f"Test_{_kind}", (FacetLaws,), {"facets": _set})
 
 
 # -- the suite itself --------------------------------------------------------------------------
@@ -189,15 +234,15 @@ def _parts(n: int, order: Random) -> list[I64]:
             of_kind("affinity", key="properties.place", bound=1000, half_life="2d"),
         ),
         (
-            of_kind("tally", key="properties.place", bound=SMALL),
-            of_kind("tally", key="properties.place", bound=1000),
+            of_kind("count", key="properties.place", bound=SMALL),
+            of_kind("count", key="properties.place", bound=1000),
         ),
         (
             of_kind("price_level", key="properties.place", bound=SMALL),
             of_kind("price_level", key="properties.place", bound=1000),
         ),
     ],
-    ids=["affinity", "tally", "price_level"],
+    ids=["affinity", "count", "price_level"],
 )
 @given(rows=many_keys(), order=st.randoms(use_true_random=False))
 def test_a_bounded_map_is_off_by_no_more_than_it_says(
@@ -227,7 +272,7 @@ def test_a_bounded_map_is_off_by_no_more_than_it_says(
 @LAWS
 @given(rows=many_keys(), order=st.randoms(use_true_random=False))
 def test_a_history_is_exactly_its_newest_events(rows: list[Row], order: Random) -> None:
-    empty = empty_state([of_kind("last", bound=SMALL)])
+    empty = empty_state([of_kind("history", bound=SMALL)])
     batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
     states = [folded(empty, batch, positions, [part]) for part in _parts(len(batch), order)]
     in_turn = folded(empty, batch, positions, _parts(len(batch), order))
@@ -250,7 +295,7 @@ def test_totals_of_visits_stay_exact_through_spilling(rows: list[Row], cuts: int
         (row | {"timestamp": START + int(row["group_id"][6:]) * DAY // 8} for row in rows),
         key=lambda row: row["timestamp"],
     )
-    empty = empty_state([of_kind("visits", bound=SMALL)])
+    empty = empty_state([of_kind("sessions", key="group_id", bound=SMALL)])
     batch, positions = EventBatch.of(rows), np.arange(len(rows), dtype=np.int64)
     state = folded(empty, batch, positions, np.array_split(np.arange(len(rows)), cuts))
     pool = state.pools["f"]

@@ -30,14 +30,14 @@ def facets(**affinity: object) -> tuple[Facet, ...]:
     return build(
         [
             config("declared"),
-            config("tally", key="event_type"),
+            config("count", key="event_type"),
             config("histogram", key="hour"),
-            config("variety"),
-            config("visits", bound=4),
+            config("distinct"),
+            config("sessions", key="group_id", bound=4),
             config("affinity", **{"key": "item.tags", "bound": 4, "weights": WEIGHTS} | affinity),
-            config("spend"),
+            config("sum"),
             config("price_level", key="item.type"),
-            config("last", bound=6, weights=WEIGHTS),
+            config("history", bound=6, weights=WEIGHTS),
         ]
     )
 

@@ -15,7 +15,7 @@ from limner.profile import facets
 
 NOTHING: dict[str, str] = {}
 
-FACET = {"name": "views", "kind": "tally", "section": "behaviour", "key": "event_type"}
+FACET = {"name": "views", "kind": "count", "section": "behaviour", "key": "event_type"}
 
 
 def test_nothing_set_is_the_domain_over_the_defaults() -> None:
@@ -109,7 +109,7 @@ def test_a_facet_of_the_same_name_replaces_and_another_adds() -> None:
     own = {**FACET, "name": "spend"}
     found = parse({"facet": [own, FACET]})
     assert len(found.facet) == len(plain.facet) + 1
-    assert next(facet for facet in found.facet if facet.name == "spend").kind == "tally"
+    assert next(facet for facet in found.facet if facet.name == "spend").kind == "count"
 
 
 def test_the_environment_goes_over_the_file_and_arguments_over_both() -> None:
@@ -202,7 +202,11 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, content: bytes) -> N
         ({"facet": [{**FACET, "weights": {"view": float("inf")}}]}, "weights.view"),
         ({"facet": [{**FACET, "text": "{} of {}"}]}, "text"),
         ({"facet": [{**FACET, "text": "{pct}"}]}, "text"),
-        ({"facet": [{**FACET, "key": ""}]}, "key"),
+        ({"facet": [{**FACET, "kind": "histogram", "key": ""}]}, "key"),
+        ({"facet": [{**FACET, "kind": "histogram"}]}, "event_type"),
+        ({"facet": [{**FACET, "kind": "sessions"}]}, "event_type"),
+        ({"facet": [{**FACET, "bands": [2, 1]}]}, "bands"),
+        ({"facet": [{**FACET, "gap": "soon"}]}, "gap"),
         ({"facet": [{**FACET, "kind": "affinity", "key": ""}]}, "key"),
         ({"facet": [{**FACET, "kind": "price_level", "key": ""}]}, "key"),
         ({"train": {"holdout": 0.1}}, "holdout"),

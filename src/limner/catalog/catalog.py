@@ -229,8 +229,15 @@ class Catalog:
     def describe(self, item: int) -> dict[str, Any]:
         """The attributes of an item's newest version, as plain values."""
         version = int(self.current.view[item])
-        if version < 0:
-            return {}
+        return self.described(version) if version >= 0 else {}
+
+    @property
+    def versions(self) -> int:
+        """How many versions there are; they are numbered from 0."""
+        return self._item.n
+
+    def described(self, version: int) -> dict[str, Any]:
+        """The attributes of a version, as plain values."""
         out: dict[str, Any] = {}
         for name in self.attributes:
             words = self.words[name].values

@@ -48,22 +48,29 @@ MEANINGS: Mapping[str, str] = {
     "LIMNER_API_KEY than written here.",
     "facet": "A facet of your own, or one of the domain's replaced by its name.",
     "facet.name": "Unique; slots and evidence refer to it.",
-    "facet.kind": "declared, tally, recency, histogram, variety, visits, affinity, spend, ratio, "
-    "price_level or last.",
+    "facet.kind": "declared, count, sum, rate, recency, frequency, sessions, moments, quantiles, "
+    "distinct, histogram, affinity, price_level, history, preference, sentiment, keywords, places, "
+    "ties, interest_vector or topics.",
     "facet.section": "basic, behaviour, interests or value.",
     "facet.label": "What portraits call it.",
     "facet.where": 'Which events count: a value, a list of values, or ">0" and the like.',
-    "facet.key": "What a keyed facet counts by: event_type, hour, weekday, item.NAME, "
-    "properties.NAME.",
+    "facet.key": "What a keyed facet counts by: event_type, item_id, target_user_id, hour, "
+    "weekday, item.NAME, properties.NAME.",
+    "facet.bands": "Where the ranges of a number end that is a key.",
     "facet.of": "Columns summed above the line of a ratio.",
     "facet.over": 'Columns summed below it; "1" counts events.',
     "facet.only": "Which of these events count above the line.",
+    "facet.among": "Which of these events count below the line.",
+    "facet.texts": "The columns of text that are read.",
+    "facet.reads": "The facet whose state a kind without one of its own reads.",
     "facet.half_life": "After what time an event counts half.",
     "facet.short_half_life": "The same for what is of interest lately.",
+    "facet.gap": "The pause that ends a session.",
     "facet.bound": "How many keys or events are kept a user.",
     "facet.unit": "What a number is in: money, share, …",
     "facet.text": "How a number is said; {} stands for it.",
     "facet.weights": "Worth of event types for this facet, over `weights`.",
+    "facet.options": "What a kind of your own needs.",
 }
 """Every setting by its dotted name, and every table."""
 
@@ -73,12 +80,14 @@ _EXAMPLES: Mapping[str, Any] = {
     "clean.time_format": "%d/%m/%Y %H:%M",
     "privacy.fields": {"user.age": "drop", "value": "round:0"},
     "facet.name": "evenings",
-    "facet.kind": "tally",
+    "facet.kind": "count",
     "facet.section": "behaviour",
     "facet.label": "what they look at",
     "facet.key": "item.category",
     "facet.where": {"event_type": "view"},
     "facet.only": {"value": ">0"},
+    "facet.among": {"event_type": "impression"},
+    "facet.options": {"level": 3},
     "facet.weights": {"view": 1.0},
 }
 """What is shown where a default would say nothing."""

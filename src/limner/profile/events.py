@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 
 from limner.catalog.catalog import Catalog, hash64
 from limner.errors import ConfigError
@@ -165,6 +166,22 @@ class Events:
             return index
         return np.bincount(index, minlength=len(self)).nonzero()[0]
 
+    def hashes(self, path: str) -> tuple[I64, npt.NDArray[np.uint64]]:
+        """(events, 64-bit hashes of their values): as `keys`, but no text is kept."""
+        if path == "item_id":
+            index, items = self.keys(path)
+            return index, self.catalog.hashes.view[items]
+        if path.startswith("item."):
+            index, codes = self.keys(path)
+            values: Sequence[Any] = self.vocabulary(path).values
+        else:
+            codes, values = self.codes(path)
+            index = (codes >= 0).nonzero()[0]
+            codes = codes[index]
+        used, inverse = np.unique(codes, return_inverse=True)
+        table = np.array([hash64(_text(values[code])) for code in used.tolist()], dtype=np.uint64)
+        return index, table[inverse]
+
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts that the codes of a path stand for."""
         return vocabulary(path, self.catalog, self._words)
@@ -202,16 +219,24 @@ class Events:
     def _find_keys(self, path: str) -> tuple[I64, I32]:
         if path.startswith("item."):
             return self.catalog.codes_at(path.removeprefix("item."), self.version)
+        if path == "item_id":
+            index = (self.item >= 0).nonzero()[0]
+            return index, self.item[index]
         codes, values = self.codes(path)
-        codes = self.vocabulary(path).translate(
-            codes, [plain_text(value) or "" for value in values]
-        )
+        codes = self.vocabulary(path).translate(codes, [_text(value) for value in values])
         index = (codes >= 0).nonzero()[0]
         return index, codes[index]
 
 
+def _text(value: Any) -> str:
+    """A value as a key; a user (who is bytes) in hexadecimal."""
+    return value.hex() if isinstance(value, bytes) else plain_text(value) or ""
+
+
 def vocabulary(path: str, catalog: Catalog, words: dict[str, Vocabulary]) -> Vocabulary:
-    """The vocabulary of a path: the catalog's for `item.NAME`, else the state's own."""
+    """The vocabulary of a path: the catalog's for items and `item.NAME`, else the state's own."""
+    if path == "item_id":
+        return catalog.ids
     if path.startswith("item."):
         return catalog.words.setdefault(path.removeprefix("item."), Vocabulary())
     return words.setdefault(path, Vocabulary())
@@ -221,6 +246,8 @@ def check_path(path: str, where: str) -> None:
     """Raise ConfigError if a path names no column that an event can have."""
     plain = (
         "event_type",
+        "item_id",
+        "target_user_id",
         "value",
         "quantity",
         "group_id",

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from limner.catalog.catalog import Catalog
 from limner.errors import ConfigError
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64
@@ -112,6 +113,11 @@ class View(Protocol):
         """Which share of users have a smaller value; None while unknown."""
         ...
 
+    @property
+    def catalog(self) -> Catalog:
+        """The items."""
+        ...
+
 
 class Facet(Protocol):
     """The contract. `limner.testing` ships the tests of law 1 for any implementation."""
@@ -144,10 +150,13 @@ class Facet(Protocol):
 class FacetConfig:
     """One `[[facet]]` of a domain file or of limner.toml.
 
-    `where` selects events, `key` names what a keyed facet counts by, `of` and `over` the numeric
-    columns summed above and below a ratio (`only` narrows what counts above), `half_life` (and
-    `short_half_life`) durations such as "30d", `bound` how many keys or events are kept a user,
-    `weights` the worth of each event type.
+    `where` selects events, `key` names what a keyed facet counts by (`bands` cuts a number into
+    ranges for it), `of` and `over` the numeric columns summed above and below a ratio (`only` and
+    `among` narrow what counts above and below), `texts` the columns of text that are read,
+    `reads` the facet whose state a facet without one of its own reads, `half_life` (and
+    `short_half_life`) durations such as "30d", `gap` the pause that ends a session, `bound` how
+    many keys or events are kept a user, `weights` the worth of each event type, `options` what a
+    kind of your own needs.
     """
 
     name: str
@@ -156,15 +165,21 @@ class FacetConfig:
     label: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
+    bands: Sequence[float] = ()
     of: Sequence[str] = ("value",)
     over: Sequence[str] = ("1",)
     only: Mapping[str, Any] = field(default_factory=dict)
+    among: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[str] = ("properties.text", "properties.title", "properties.query")
+    reads: str = ""
     half_life: str = "180d"
     short_half_life: str = "14d"
+    gap: str = "30m"
     bound: int = 128
     unit: str = ""
     text: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise ConfigError if a setting cannot be understood or means nothing."""
@@ -178,20 +193,23 @@ class FacetConfig:
         for path in [
             *self.where,
             *self.only,
+            *self.among,
             *self.of,
             *self.over,
+            *self.texts,
             *([self.key] if self.key else []),
         ]:
             check_path(path, at)
         duration(self.half_life, f"{at}, half_life")
         duration(self.short_half_life, f"{at}, short_half_life")
+        duration(self.gap, f"{at}, gap")
         if self.bound < 1:
             raise ConfigError(f"bound = {self.bound} keeps nothing", where=at, mend="use 1 or more")
-        if self.kind in ("tally", "affinity", "price_level") and not self.key:
+        if list(self.bands) != sorted(set(self.bands)) or not all(map(isfinite, self.bands)):
             raise ConfigError(
-                f"a facet of kind {self.kind!r} needs a key",
+                f"bands = {list(self.bands)} are no ascending numbers",
                 where=at,
-                mend='say what it counts by: key = "item.category"',
+                mend="write where one range ends and the next begins: bands = [5, 10, 20]",
             )
         for name, weight in self.weights.items():
             if not isfinite(weight):
@@ -206,6 +224,57 @@ class FacetConfig:
                 where=at,
                 mend="write {} once where the number goes, and {{ for a brace",
             ) from None
+
+    def need(self, setting: str, example: str) -> None:
+        """Raise ConfigError if a setting that this kind cannot do without is empty."""
+        if not getattr(self, setting):
+            raise ConfigError(
+                f"a facet of kind {self.kind!r} needs {setting}",
+                where=f"facet {self.name!r}",
+                mend=f"say it, for instance: {example}",
+            )
+
+    def slot(
+        self,
+        value: Any,
+        text: str,
+        n: float,
+        newest: int | None,
+        now: int,
+        *,
+        name: str = "",
+        label: str = "",
+        unit: str | None = None,
+        half_life: float | None = None,
+        percentile: float | None = None,
+        tier: str | None = None,
+        error: float | None = None,
+        sure: float | None = None,
+        facet: str = "",
+    ) -> Slot:
+        """A slot of this facet, resting on `n` events of which the newest is at `newest` (µs).
+
+        `half_life` is in µs. `sure` is the number of supporting things where that is not `n`.
+        What is not given is the facet's own.
+        """
+        return Slot(
+            name=name or self.name,
+            section=self.section,
+            label=label or self.label,
+            value=value,
+            text=text,
+            confidence=confidence(
+                n if sure is None else sure, now if newest is None else newest, half_life, now
+            ),
+            events=int(n),
+            changed_at=newest,
+            unit=unit or self.unit or None,
+            half_life=None if half_life is None else half_life / DAY,
+            percentile=percentile,
+            tier=tier,
+            error=error,
+            facet=facet or self.name,
+        )
 
 
 UNITS = {"s": 1.0 / 86_400, "m": 1.0 / 1_440, "h": 1.0 / 24, "d": 1.0, "w": 7.0, "y": 365.25}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from limner.catalog.catalog import Catalog
 from limner.events.arrays import Vocabulary
 from limner.events.batch import F64, I64
 from limner.profile.merge import Values
@@ -112,6 +113,11 @@ class StateView:
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts behind the codes of a path."""
         return self._state.vocabulary(path)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items."""
+        return self._state.catalog
 
     def totals(self, facet: str, keys: npt.NDArray[Any]) -> F64:
         """Among all users: sums of the map's numeric columns for each key, 0 for unknown ones."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from limner.events.batch import DAY, SECOND
 
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
 
 def percent(share: float) -> str:
     """A share as a percentage.
@@ -56,3 +58,24 @@ def times(ratio: float) -> str:
     ('3.2 ×', '0.4 ×')
     """
     return f"{ratio:.1f} ×" if ratio < 10 else f"{ratio:.0f} ×"
+
+
+def pace(per_day: float) -> str:
+    """A rate of events, in the unit that makes it easiest to picture.
+
+    >>> pace(3.2), pace(0.3), pace(0.05)
+    ('3.2 a day', '2.1 a week', '1.5 a month')
+    """
+    for size, unit in ((1.0, "day"), (7.0, "week")):
+        if per_day * size >= 1:
+            return f"{per_day * size:.1f} a {unit}"
+    return f"{per_day * 30.44:.1f} a month"
+
+
+def listed(names: list[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

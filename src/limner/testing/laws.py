@@ -34,6 +34,19 @@ Row = dict[str, Any]
 START = 1_700_000_000 * SECOND
 """The earliest time of a drawn event; all lie within `LATENESS` of it, so none is late."""
 
+TYPES = ("impression", "click", "like", "dislike", "review", "follow", "unfollow", "share")
+"""Further types of drawn events."""
+
+TEXTS = (
+    None,
+    None,
+    "Lovely black tea, would buy again!",
+    "The worst coffee I ever had",
+    "这个绿茶很好喝",
+    "质量太差了，不推荐",
+)
+"""Texts of drawn events."""
+
 LAWS = settings(
     max_examples=20,
     deadline=None,
@@ -68,16 +81,18 @@ def event_rows(
     user = st.integers(1, users).map(lambda number: number.to_bytes(16, "big"))
     event = _row(
         user_id=user,
-        event_type=st.sampled_from(["purchase", "purchase", "view", "rating", "impression"]),
+        event_type=st.sampled_from([*["purchase", "view", "rating"] * 2, *TYPES]),
         timestamp=times(),
         item_id=_texts("item", items),
         value=_amounts(),
         quantity=st.sampled_from([None, 0.0, 1.0, 2.0, 2.5]),
         group_id=_texts("basket", 5),
+        target_user_id=st.none() | user,
         tz=st.sampled_from([None, "America/New_York", "Asia/Kolkata"]),
         properties__discount=_amounts(),
         properties__coupon_discount=st.sampled_from([None, 0.0, 0.5]),
         properties__place=_texts("place", 6),
+        properties__text=st.sampled_from(TEXTS),
     )
     declared = _row(
         user_id=user,
@@ -102,6 +117,7 @@ def item_rows(*, items: int = 8, max_size: int = 12) -> st.SearchStrategy[list[R
         properties__brand=st.sampled_from([None, "National", "Private"]),
         properties__tags=st.none() | st.lists(st.sampled_from("abcdef"), unique=True, max_size=3),
         properties__price=_amounts(),
+        properties__title=st.sampled_from([None, "Black tea", "Green tea cups", "绿茶"]),
     )
     return st.lists(version, max_size=max_size)
 

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.profile.small import NOW, USER, Row, at, event, item, slots, slots_of, state_of
 
 from limner.errors import ConfigError
 from limner.events.batch import DAY, SECOND, EventBatch
-from limner.profile import portrait
-from limner.profile.facet import Entry, FacetConfig, Slot, confidence
+from limner.profile.facet import Entry, FacetConfig, confidence
 from limner.profile.facets import build
-from limner.profile.facets.counting import estimate
-from limner.profile.population import Population
-from limner.profile.state import ProfileState
-
-Row = dict[str, Any]
-NOW = 20_000 * DAY
-USER = b"u" * 16
-
-
-def at(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND
-
-
-def event(time: int = NOW, **columns: Any) -> Row:
-    return {"user_id": USER, "event_type": "purchase", "timestamp": time} | {
-        name.replace("properties_", "properties."): value for name, value in columns.items()
-    }
-
-
-def item(name: str, **attributes: Any) -> Row:
-    described = {f"properties.{key}": value for key, value in attributes.items()}
-    return {"item_id": name, "event_type": "$item", "timestamp": 0} | described
-
-
-def state_of(kind: str, rows: list[Row], *, timezone: str = "UTC", **config: Any) -> ProfileState:
-    facets = build([FacetConfig(**{"name": "f", "kind": kind, "section": "value"} | config)])
-    state = ProfileState(facets, timezone=timezone)
-    state.fold(0, EventBatch.of(rows))
-    return state
-
-
-def slots_of(state: ProfileState, user: bytes = USER, now: int = NOW) -> dict[str, Slot]:
-    found = portrait.read(state, state.rows[user], Population.of(state, now), now, user_id="u")
-    return dict(found.value)
-
-
-def slots(kind: str, rows: list[Row], **config: Any) -> dict[str, Slot]:
-    return slots_of(state_of(kind, rows, **config))
+from limner.profile.facets.numbers import estimate
 
 
 def test_hours_are_those_of_the_wall_clock_across_a_change_of_the_clocks() -> None:
@@ -102,7 +64,7 @@ def test_the_busiest_hours_may_go_round_midnight() -> None:
 
 def test_tally_counts_by_key_most_frequent_first_ties_by_name() -> None:
     rows = [event(event_type=kind) for kind in ("view", "rating", "view", "add_to_cart")]
-    slot = slots("tally", rows, key="event_type")["f"]
+    slot = slots("count", rows, key="event_type")["f"]
     assert list(slot.value.items()) == [("view", 2), ("add_to_cart", 1), ("rating", 1)]
     assert slot.text == "2 × view, 1 × add to cart, 1 × rating"
     assert slot.events == 4
@@ -119,7 +81,7 @@ def test_recency_says_how_long_ago() -> None:
 @pytest.mark.parametrize("n", [1, 40, 100, 600, 3_000, 20_000])
 def test_variety_is_within_three_standard_errors(n: int) -> None:
     rows = [event(item_id=f"item-{number}") for number in range(n)] * 2
-    slot = slots("variety", rows)["f"]
+    slot = slots("distinct", rows)["f"]
     assert slot.error == pytest.approx(0.065)
     assert slot.value == pytest.approx(n, rel=3 * 0.065, abs=1)
     assert slot.events == 2 * n
@@ -147,7 +109,7 @@ def test_visits_baskets_and_the_time_between_them() -> None:
         event(NOW, group_id="c", value=None),
         event(NOW, value=100.0),  # in no basket
     ]
-    found = slots("visits", rows)
+    found = slots("sessions", rows, name="visits", key="group_id")
     assert found["visits"].value == 3
     assert found["visits"].text == "3, about every 7 days"
     assert found["basket_size"].value == pytest.approx(4 / 3, abs=1e-3)
@@ -156,7 +118,7 @@ def test_visits_baskets_and_the_time_between_them() -> None:
 
 def test_visits_beyond_the_bound_are_still_counted() -> None:
     rows = [event(NOW - (200 - n) * DAY, group_id=f"g{n}", value=2.0) for n in range(200)]
-    state = state_of("visits", rows[:100], bound=8)
+    state = state_of("sessions", rows[:100], name="visits", key="group_id", bound=8)
     for start in range(100, 200, 7):
         state.fold(start, EventBatch.of(rows[start : min(start + 7, 200)]))
     found = slots_of(state)
@@ -208,10 +170,10 @@ def test_equal_weights_are_in_the_order_of_their_names() -> None:
 
 def test_spend_in_all_and_a_month_at_the_present_rate() -> None:
     rows = [event(NOW - day * DAY, value=10.0) for day in range(3_000)]
-    found = slots("spend", rows, half_life="90d")
+    found = slots("sum", rows, half_life="90d")
     assert found["f"].value == pytest.approx(30_000)
     assert found["f_monthly"].value == pytest.approx(10 * 30.44, rel=0.005)
-    later = slots_of(state_of("spend", rows, half_life="90d"), now=NOW + 90 * DAY)
+    later = slots_of(state_of("sum", rows, half_life="90d"), now=NOW + 90 * DAY)
     assert later["f_monthly"].value == pytest.approx(found["f_monthly"].value / 2, abs=0.01)
 
 
@@ -223,7 +185,7 @@ def test_a_ratio_sums_above_and_below_with_one_half_life() -> None:
         event(NOW, value=None, properties_discount=None),  # nothing below: no evidence
     ]
     config = {"of": ["properties.discount"], "over": ["value", "properties.discount"]}
-    slot = slots("ratio", rows, **config, half_life="10d", unit="share", text="{} off")["f"]
+    slot = slots("rate", rows, **config, half_life="10d", unit="share", text="{} off")["f"]
     assert slot.value == pytest.approx((0.5 + 1) / (2 + 4), abs=1e-5)
     assert slot.text == "25 % off"
     assert slot.events == 3
@@ -232,7 +194,7 @@ def test_a_ratio_sums_above_and_below_with_one_half_life() -> None:
 def test_only_narrows_what_counts_above() -> None:
     rows = [event(item_id=name, value=v) for name, v in (("a", 3.0), ("b", 1.0), ("c", 4.0))]
     config = {"of": ["value"], "over": ["value"], "only": {"item.brand": ["Aa", "Bb"]}}
-    assert slots("ratio", BRANDS + rows, **config)["f"].value == pytest.approx(0.5)
+    assert slots("rate", BRANDS + rows, **config)["f"].value == pytest.approx(0.5)
 
 
 def test_price_level_compares_within_kinds_of_things() -> None:
@@ -272,10 +234,14 @@ def test_declared_attributes_last_one_wins_by_time_then_position() -> None:
     assert list(found) == sorted(found)
 
 
-def test_a_history_reads_as_no_slot_but_is_there() -> None:
-    state = state_of("last", [event(item_id="a")], weights={"purchase": 1.0})
-    assert slots_of(state) == {}
-    assert state.pools["f"].count(0) == 1
+def test_a_history_shows_the_newest_items_once_each_newest_first() -> None:
+    rows = [event(NOW + n, item_id=name) for n, name in enumerate(["a", "b", "c", "b"])]
+    named = [item("b", title="Black tea")]
+    state = state_of("history", named + rows, weights={"purchase": 1.0})
+    slot = slots_of(state, now=NOW + 9)["f"]
+    assert slot.value == ["b", "c", "a"]
+    assert slot.text == "Black tea, c and a"
+    assert state.pools["f"].count(0) == 4
 
 
 def test_facts_about_users_and_items_are_no_behaviour() -> None:
@@ -284,9 +250,9 @@ def test_facts_about_users_and_items_are_no_behaviour() -> None:
         {"user_id": USER, "event_type": "$user", "timestamp": NOW, "properties.age": "45"},
     ]
     for kind, config in (
-        ("tally", {"key": "event_type"}),
+        ("count", {"key": "event_type"}),
         ("recency", {}),
-        ("spend", {}),
+        ("sum", {}),
         ("histogram", {"key": "hour"}),
     ):
         assert slots(kind, rows, **config) == {}
@@ -332,11 +298,11 @@ def test_confidence_grows_with_evidence_and_fades_with_age() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"kind": "tali"}, "kind 'tali' does not exist"),
-        ({"kind": "tally", "key": "colour"}, "'colour' is no column"),
-        ({"kind": "spend", "half_life": "soon"}, "'soon' is no duration"),
-        ({"kind": "spend", "section": "mood"}, "section 'mood' does not exist"),
-        ({"kind": "spend", "where": {"price": ">1"}}, "'price' is no column"),
+        ({"kind": "cuont"}, "kind 'cuont' does not exist"),
+        ({"kind": "count", "key": "colour"}, "'colour' is no column"),
+        ({"kind": "sum", "half_life": "soon"}, "'soon' is no duration"),
+        ({"kind": "sum", "section": "mood"}, "section 'mood' does not exist"),
+        ({"kind": "sum", "where": {"price": ">1"}}, "'price' is no column"),
     ],
 )
 def test_a_config_that_cannot_be_says_what_would_do(config: dict[str, Any], says: str) -> None:
@@ -346,6 +312,6 @@ def test_a_config_that_cannot_be_says_what_would_do(config: dict[str, Any], says
 
 
 def test_two_facets_of_one_name_are_refused() -> None:
-    config = FacetConfig("f", "spend", "value")
+    config = FacetConfig("f", "sum", "value")
     with pytest.raises(ConfigError, match="defined twice"):
         build([config, config])

@@ -15,7 +15,7 @@ from limner.profile.population import SAMPLE, Population
 from limner.profile.state import ProfileState
 
 NOW = 20_000 * DAY
-SPEND = build([FacetConfig("spend", "spend", "value")])
+SPEND = build([FacetConfig("spend", "sum", "value")])
 
 
 def spent(amounts: dict[int, float]) -> ProfileState:

@@ -25,9 +25,9 @@ def state_of() -> ProfileState:
     return ProfileState(
         build(
             [
-                FacetConfig("spend", "spend", "value"),
+                FacetConfig("spend", "sum", "value"),
                 FacetConfig("kinds", "affinity", "interests", key="item.type", weights=weights),
-                FacetConfig("history", "last", "behaviour", bound=4, weights=weights),
+                FacetConfig("history", "history", "behaviour", bound=4, weights=weights),
                 FacetConfig("declared", "declared", "basic"),
             ]
         )
@@ -59,7 +59,9 @@ def test_an_empty_batch_moves_nothing() -> None:
 
 
 def test_only_who_lost_something_to_a_bound_is_late_and_only_beyond_lateness() -> None:
-    state = ProfileState(build([FacetConfig("visits", "visits", "behaviour", bound=4)]))
+    state = ProfileState(
+        build([FacetConfig("visits", "sessions", "behaviour", key="group_id", bound=4)])
+    )
     many = [event(1, NOW - visit * DAY, group_id=f"g{visit}") for visit in range(12)]
     few = [event(2, NOW, group_id="g")]
     state.fold(0, EventBatch.of([*many, *few]))

@@ -1,5 +1,7 @@
 """Affinities: what a user leans to, in a long and a short half-life, and the drift between.
 
+Keywords are an affinity for the words of a text.
+
 Each key holds Σ w·2^(−age/h) for both half-lives; sums of this kind merge exactly (law 1) and
 two of them tell a lasting interest from a new one.
 """
@@ -10,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.events.batch import DAY, F64, I64
+from limner.events.batch import F64, I64
 from limner.profile.events import Events
-from limner.profile.facet import Entry, FacetConfig, Lifted, Slot, View, confidence, duration
+from limner.profile.facet import Entry, FacetConfig, Lifted, Slot, View, duration
+from limner.profile.facets.keyed import Keys, Words, keys_of
 from limner.profile.merge import TIME, Column, Values, scaled
 from limner.profile.pool import MapSpec
 from limner.profile.words import percent, times
@@ -25,6 +28,17 @@ class Affinity:
     """Decayed weight per value of an attribute; an event weighs `weights[event_type]`."""
 
     config: FacetConfig
+
+    def __post_init__(self) -> None:
+        if self.config.kind == "affinity":
+            self.config.need("key", 'key = "item.category"')
+
+    @property
+    def keys(self) -> Keys:
+        """What it counts by: words for kind "keywords", else the key."""
+        if self.config.kind == "keywords":
+            return Words(self.name, tuple(self.config.texts))
+        return keys_of(self.config)
 
     @property
     def name(self) -> str:
@@ -42,15 +56,12 @@ class Affinity:
 
     @property
     def map(self) -> MapSpec:
-        texts = (("key", self.config.key),)
-        return MapSpec((TIME, self.weight), self.config.bound, texts=texts)
+        return MapSpec((TIME, self.weight), self.config.bound, texts=self.keys.texts)
 
     def lift(self, events: Events) -> Lifted:
         weights = events.weights(self.config.weights)
         mask = events.where(self.config.where) & (weights != 0)
-        index, keys = events.keys(self.config.key)
-        chosen = mask[index]
-        index, keys = index[chosen], keys[chosen]
+        index, keys = self.keys.of(events, mask)
         w = np.empty((len(index), 2))
         w[:] = weights[index, None]
         entries: Values = {"t": events.time[index], "w": w}
@@ -64,7 +75,7 @@ class Affinity:
         keys, values = view.entries(self.name)
         age = np.maximum(now - values["t"].astype(np.float64), 0)
         weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
-        words = view.vocabulary(self.config.key).values
+        words = self.keys.names(view)
         heaviest = np.abs(weight[:, 1]).max(initial=1e-300)
         place = np.argsort(np.argsort([words[key] for key in keys.tolist()]))
         order = np.lexsort((place, -np.round(weight[:, 1] / heaviest, 5)))
@@ -81,7 +92,7 @@ class Affinity:
         if not total[1]:
             return []
         shares = positive / np.maximum(total, 1e-300)
-        words = view.vocabulary(self.config.key).values
+        words = self.keys.names(view)
         whole = view.whole(self.name)[-1]
         overall = view.totals(self.name, keys)[:, -1] / whole if whole > 0 else np.zeros(len(keys))
         recent, lasting = shares.T
@@ -97,42 +108,23 @@ class Affinity:
 
         entries = [entry(i) for i in range(min(len(keys), SHOWN))]
         half_life = duration(self.config.half_life)
-        sure = confidence(n, newest, half_life, now)
         drift = 0.5 * float(np.abs(recent - lasting).sum()) if total[0] else 0.0
         most = np.argsort(np.round(lasting - recent, 5), kind="stable")[:2].tolist()
         rising = [entry(i) for i in most if recent[i] > 1.5 * lasting[i] and recent[i] > 0.02]
         moved = f"recent weeks differ from the long run by {percent(drift)}"
         if rising:
             moved += f"; rising: {', '.join(entry.key.lower() for entry in rising)}"
+        error = view.error(self.name, now) / float(total[1])
+        said, label = _sentence(entries), f"{self.config.label}, drift"
         return [
-            Slot(
-                name=self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=entries,
-                text=_sentence(entries),
-                confidence=sure,
-                events=n,
-                changed_at=newest,
-                unit="share",
-                half_life=half_life / DAY,
-                error=view.error(self.name, now) / float(total[1]),
-                facet=self.name,
+            self.config.slot(
+                entries, said, n, newest, now, unit="share", half_life=half_life, error=error
             ),
-            Slot(
-                name=self.name + "_drift",
-                section=self.config.section,
-                label=f"{self.config.label}, drift",
-                value=drift,
-                text=moved,
-                confidence=sure,
-                events=n,
-                changed_at=newest,
-                unit="share",
-                half_life=duration(self.config.short_half_life) / DAY,
-                facet=self.name,
+            self.config.slot(
+                drift, moved, n, newest, now, name=self.name + "_drift", label=label, unit="share",
+                half_life=duration(self.config.short_half_life),
             ),
-        ]
+        ]  # fmt: skip
 
 
 def _sentence(entries: list[Entry]) -> str:

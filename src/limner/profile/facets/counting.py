@@ -1,25 +1,24 @@
-"""Counts: how often, how recently, when in the day and week, and how varied."""
+"""Counts: how often, how recently, at what pace, and when in the day and week."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from limner.errors import ConfigError
 from limner.events.batch import DAY
 from limner.profile.events import Events
-from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence
-from limner.profile.merge import TIME, Column, Values
+from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
+from limner.profile.facets.keyed import clock_place, keys_of
+from limner.profile.merge import TIME, Column, Values, scaled
 from limner.profile.pool import MapSpec
-from limner.profile.words import ago, percent
-
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+from limner.profile.words import WEEKDAYS, ago, length, pace, percent
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How many events there are of each key, for instance of each event type."""
+class Count:
+    """How many events there are, of each key if one is given."""
 
     config: FacetConfig
 
@@ -32,40 +31,35 @@ class Tally:
         return ()
 
     @property
-    def map(self) -> MapSpec:
+    def map(self) -> MapSpec | None:
+        if not self.config.key:
+            return None
         columns = (TIME, Column("count", "sum", "u4"))
-        return MapSpec(columns, self.config.bound, texts=(("key", self.config.key),))
+        return MapSpec(columns, self.config.bound, texts=keys_of(self.config).texts)
 
     def lift(self, events: Events) -> Lifted:
-        mask = events.where(self.config.where)
-        index, keys = events.keys(self.config.key)
-        chosen = mask[index]
-        index, keys = index[chosen], keys[chosen]
+        if not self.config.key:
+            return Lifted(events.chosen(self.config.where), {})
+        index, keys = keys_of(self.config).of(events, events.where(self.config.where))
         entries: Values = {"t": events.time[index], "count": np.ones(len(index), dtype=np.uint32)}
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))
 
     def read(self, view: View, now: int) -> list[Slot]:
-        keys, values = view.entries(self.name)
-        if not len(keys):
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        if not n:
             return []
-        words = view.vocabulary(self.config.key).values
+        if not self.config.key:
+            said = self.config.text.format(f"{n:,}") if self.config.text else f"{n:,} events"
+            place = view.percentile(self.name, n)
+            return [self.config.slot(n, said, n, newest, now, unit="events", percentile=place)]
+        keys, values = view.entries(self.name)
+        words = keys_of(self.config).names(view)
         found = [(words[key], int(n)) for key, n in zip(keys, values["count"], strict=True)]
         counts = dict(sorted(found, key=lambda pair: (-pair[1], pair[0])))
-        total, newest = sum(counts.values()), int(values["t"].max())
-        return [
-            Slot(
-                name=self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=counts,
-                text=", ".join(f"{n:,} × {key.replace('_', ' ')}" for key, n in counts.items()),
-                confidence=confidence(total, newest, None, now),
-                events=total,
-                changed_at=newest,
-                unit="events",
-                facet=self.name,
-            )
-        ]
+        text = ", ".join(f"{n:,} × {key.replace('_', ' ')}" for key, n in counts.items())
+        error = view.error(self.name, now) or None
+        return [self.config.slot(counts, text, n, newest, now, unit="events", error=error)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +91,56 @@ class Recency:
             return []
         days = (now - newest) / DAY
         known = f"; first seen {ago(now - first)}" if first != newest else ""
+        name, text = "days_since_" + self.name, ago(now - newest) + known
+        return [self.config.slot(days, text, n, newest, now, name=name, unit="days")]
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """How many events a day at the present pace.
+
+    Of a steady rate r since the first event, A ago, the decayed count S with half-life h is
+    r·h/ln 2·(1 − 2^(−A/h)) on average, so the rate is S·ln 2/h ÷ (1 − 2^(−A/h)); A is taken as
+    a day at least, since less tells no pace.
+    """
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        half = (duration(self.config.half_life),)
+        return (Column("first", "min", "i8"), Column("recent", "decay", "f8", 1, half))
+
+    @property
+    def map(self) -> None:
+        return None
+
+    def lift(self, events: Events) -> Lifted:
+        touched = events.chosen(self.config.where)
+        return Lifted(touched, {"first": events.time[touched], "recent": np.ones(len(touched))})
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        state = view.fixed(self.name)
+        n, newest, first = int(state["n"][0]), int(state["t"][0]), int(state["first"][0])
+        if not n:
+            return []
+        half = duration(self.config.half_life)
+        age = np.array([max(now - newest, 0)], dtype=np.float64)
+        recent = float(scaled(state["recent"], age, self.columns[1])[0])
+        seen = 1 - 2 ** (-max(now - first, DAY) / half)
+        per_day = recent * np.log(2) / half * DAY / seen
+        every = f", about every {length((newest - first) / (n - 1))}" if newest > first else ""
+        place = view.percentile(self.name, per_day)
         return [
-            Slot(
-                name="days_since_" + self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=days,
-                text=ago(now - newest) + known,
-                confidence=confidence(n, newest, None, now),
-                events=n,
-                changed_at=newest,
-                unit="days",
-                facet=self.name,
+            self.config.slot(
+                float(per_day), f"{pace(per_day)} at the present pace{every}", n, newest, now,
+                unit="events a day", half_life=half, percentile=place,
             )
-        ]
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +148,15 @@ class Histogram:
     """Events by hour of the day or by weekday, in the user's own time zone."""
 
     config: FacetConfig
+
+    def __post_init__(self) -> None:
+        self.config.need("key", 'key = "hour"')
+        if self.config.key not in ("hour", "weekday"):
+            raise ConfigError(
+                f"a histogram goes by hour or weekday, not by {self.config.key!r}",
+                where=f"facet {self.name!r}",
+                mend='write key = "hour" or key = "weekday", or count by a key: kind = "count"',
+            )
 
     @property
     def name(self) -> str:
@@ -133,9 +172,7 @@ class Histogram:
 
     def lift(self, events: Events) -> Lifted:
         touched = events.chosen(self.config.where)
-        hours = events.local_hours[touched]
-        # 1970-01-01 was a Thursday, the fourth day of a week that starts on Monday
-        place = hours % 24 if self.config.key == "hour" else (hours // 24 + 3) % 7
+        place = clock_place(events.local_hours[touched], self.config.key)
         return Lifted(touched, {}, {"bins": (place, np.ones(len(touched), dtype=np.uint32))})
 
     def read(self, view: View, now: int) -> list[Slot]:
@@ -154,87 +191,4 @@ class Histogram:
             names = " and ".join(WEEKDAYS[day] for day in best if bins[day])
             text = f"mostly {names} ({percent(share)})"
             value = {WEEKDAYS[day]: int(count) for day, count in enumerate(bins) if count}
-        return [
-            Slot(
-                name=self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=value,
-                text=text,
-                confidence=confidence(n, newest, None, now),
-                events=n,
-                changed_at=newest,
-                unit="events",
-                facet=self.name,
-            )
-        ]
-
-
-REGISTERS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Variety:
-    """How many different items, by a HyperLogLog sketch of 256 registers.
-
-    Relative standard error 1.04/√256 = 6.5 % (Flajolet et al., 2007), linear counting below
-    2.5 × 256; registers merge by maximum, so law 1 holds exactly.
-    """
-
-    config: FacetConfig
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return (Column("registers", "max", "u1", REGISTERS),)
-
-    @property
-    def map(self) -> None:
-        return None
-
-    def lift(self, events: Events) -> Lifted:
-        touched = (events.where(self.config.where) & (events.item >= 0)).nonzero()[0]
-        hashes = events.catalog.hashes.view[events.item[touched]]
-        place = (hashes >> np.uint64(56)).astype(np.int64)
-        # rank = leading zeros of the other 56 bits, plus one
-        rest = (hashes & np.uint64((1 << 56) - 1)).astype(np.float64)
-        rank = np.where(rest > 0, 56 - np.floor(np.log2(np.maximum(rest, 1))), 57)
-        return Lifted(touched, {}, {"registers": (place, rank.astype(np.uint8))})
-
-    def read(self, view: View, now: int) -> list[Slot]:
-        state = view.fixed(self.name)
-        n, newest = int(state["n"][0]), int(state["t"][0])
-        if not n:
-            return []
-        registers = state["registers"][0]
-        different = min(estimate(registers), n)
-        repeats = 1 - different / n
-        return [
-            Slot(
-                name=self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=round(different),
-                text=f"about {different:,.0f} different items; {percent(repeats)} are repeats",
-                confidence=confidence(n, newest, None, now),
-                events=n,
-                changed_at=newest,
-                unit="items",
-                percentile=view.percentile(self.name, different),
-                error=1.04 / REGISTERS**0.5,
-                facet=self.name,
-            )
-        ]
-
-
-def estimate(registers: npt.NDArray[np.uint8]) -> float:
-    """The number of different things behind HyperLogLog registers (…, 256)."""
-    m = registers.shape[-1]
-    raw = 0.7213 / (1 + 1.079 / m) * m * m / np.exp2(-registers.astype(np.float64)).sum(-1)
-    empty = (registers == 0).sum(-1)
-    if raw <= 2.5 * m and empty:
-        return float(m * np.log(m / empty))
-    return float(raw)
+        return [self.config.slot(value, text, n, newest, now, unit="events")]

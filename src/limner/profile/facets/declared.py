@@ -9,7 +9,7 @@ import numpy as np
 from limner.events.batch import PROPERTY, plain_text
 from limner.events.raw import USER
 from limner.profile.events import Events
-from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence
+from limner.profile.facet import FacetConfig, Lifted, Slot, View
 from limner.profile.merge import POSITION, TIME, Column, Values
 from limner.profile.pool import MapSpec
 
@@ -70,17 +70,17 @@ class Declared:
         slots = []
         for index in np.argsort([names[key] for key in keys]).tolist():
             attribute, text = names[keys[index]], texts[values["value"][index]]
+            said_at = int(values["t"][index])
             slots.append(
-                Slot(
+                self.config.slot(
+                    text,
+                    text,
+                    1,
+                    said_at or None,
+                    now,
                     name=attribute,
-                    section=self.config.section,
                     label=attribute.replace("_", " "),
-                    value=text,
-                    text=text,
-                    confidence=confidence(20, int(values["t"][index]) or now, None, now),
-                    events=1,
-                    changed_at=int(values["t"][index]) or None,
-                    facet=self.name,
+                    sure=20,
                 )
             )
         return slots

@@ -1,4 +1,4 @@
-"""The newest events of a user, as models read them."""
+"""The newest events of a user, as people and models read them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import numpy as np
 
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View
+from limner.profile.facets.keyed import titles
 from limner.profile.merge import POSITION, TIME, Column, Values
 from limner.profile.pool import MapSpec
+from limner.profile.words import listed
+
+SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class LastN:
+class History:
     """The `bound` newest events with an item: entries keyed by (time, position).
 
     The union of two such sets, cut to the newest `bound`, is the set of the whole, so the merge
-    is free of order. It shows no slot: it is the model's view of the user.
+    is free of order. The one named "history" is also the model's view of the user.
     """
 
     config: FacetConfig
@@ -48,4 +52,17 @@ class LastN:
         return Lifted(touched, {}, entries=(touched, events.item[touched], entries))
 
     def read(self, view: View, now: int) -> list[Slot]:
-        return []
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        if not n:
+            return []
+        items, values = view.entries(self.name)
+        names = view.catalog.ids.values
+        # by name where the time is the same, so that it does not show who came first
+        times = np.unique(values["t"])[::-1][: 3 * SHOWN]
+        some = (values["t"] >= times[-1]).nonzero()[0].tolist()
+        newest_first = sorted((-int(values["t"][i]), names[items[i]], int(items[i])) for i in some)
+        shown = np.array(list(dict.fromkeys(i for *_, i in newest_first))[:SHOWN], dtype=np.int32)
+        ids = [names[item] for item in shown]
+        text = listed(titles(view.catalog, shown[:3], now))
+        return [self.config.slot(ids, text, n, newest, now, unit="items")]

@@ -8,7 +8,8 @@ import numpy as np
 
 from limner.events.batch import DAY
 from limner.profile.events import Events
-from limner.profile.facet import FacetConfig, Lifted, Slot, View, confidence, duration
+from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
+from limner.profile.facets.keyed import keys_of
 from limner.profile.merge import TIME, Column, Values, scaled
 from limner.profile.pool import MapSpec
 from limner.profile.words import money, percent
@@ -29,7 +30,7 @@ def tier(percentile: float | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Spend:
+class Sum:
     """The sum of a measure: all of it, and a month's worth at the present rate.
 
     A decayed sum with half-life h of a steady rate r is r·h/ln 2, so the rate is the sum · ln 2/h.
@@ -66,41 +67,26 @@ class Spend:
         total, monthly = float(state["total"][0]), recent * np.log(2) / half * MONTH
         place = view.percentile(self.name, total)
         among = f"; more than {percent(place)} of all" if place is not None else ""
-        common = {
-            "section": self.config.section,
-            "confidence": confidence(n, newest, half, now),
-            "events": n,
-            "changed_at": newest,
-            "unit": self.config.unit or "money",
-            "facet": self.name,
-        }
+        unit = self.config.unit or "money"
+        in_all, a_month = f"{money(total)} in all{among}", f"{money(monthly)} at the present rate"
+        rate = self.name + "_monthly"
         return [
-            Slot(
-                name=self.name,
-                label=self.config.label,
-                value=total,
-                text=f"{money(total)} in all{among}",
-                percentile=place,
-                tier=tier(place),
-                **common,  # type: ignore[arg-type]
+            self.config.slot(
+                total, in_all, n, newest, now, unit=unit, percentile=place, tier=tier(place)
             ),
-            Slot(
-                name=self.name + "_monthly",
-                label=f"{self.config.label} a month",
-                value=monthly,
-                text=f"{money(monthly)} at the present rate",
-                half_life=half / DAY,
-                percentile=view.percentile(self.name + "_monthly", monthly),
-                **common,  # type: ignore[arg-type]
+            self.config.slot(
+                monthly, a_month, n, newest, now, name=rate, label=f"{self.config.label} a month",
+                unit=unit, half_life=half, percentile=view.percentile(rate, monthly),
             ),
-        ]
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
+class Rate:
     """One decayed sum over another: an average, or a share of the whole.
 
-    `over` is summed over the events that meet `where`, `of` over those that also meet `only`.
+    Of the events that meet `where`, `of` is summed over those that also meet `only`, `over` over
+    those that also meet `among`. So a click-through rate is `only` clicks `among` impressions.
     """
 
     config: FacetConfig
@@ -124,7 +110,11 @@ class Ratio:
         if self.config.only:
             above = np.where(events.where(self.config.only), above, 0.0)
         below = events.total(self.config.over)
-        touched = (mask & (below != 0)).nonzero()[0]
+        counts = below != 0
+        if self.config.among:
+            below = np.where(events.where(self.config.among), below, 0.0)
+            counts = (below != 0) | (above != 0)
+        touched = (mask & counts).nonzero()[0]
         return Lifted(touched, {"a": above[touched], "b": below[touched]})
 
     def read(self, view: View, now: int) -> list[Slot]:
@@ -138,21 +128,10 @@ class Ratio:
         said = percent(value) if is_share else money(value)
         place = view.percentile(self.name, value)
         half = duration(self.config.half_life)
+        text = self.config.text.format(said) if self.config.text else said
         return [
-            Slot(
-                name=self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=value,
-                text=self.config.text.format(said) if self.config.text else said,
-                confidence=confidence(n, newest, half, now),
-                events=n,
-                changed_at=newest,
-                unit=self.config.unit,
-                half_life=half / DAY,
-                percentile=place,
-                tier=tier(place),
-                facet=self.name,
+            self.config.slot(
+                value, text, n, newest, now, half_life=half, percentile=place, tier=tier(place)
             )
         ]
 
@@ -168,6 +147,9 @@ class PriceLevel:
 
     config: FacetConfig
 
+    def __post_init__(self) -> None:
+        self.config.need("key", 'key = "item.category"')
+
     @property
     def name(self) -> str:
         return self.config.name
@@ -179,15 +161,14 @@ class PriceLevel:
     @property
     def map(self) -> MapSpec:
         columns = (TIME, Column("count", "sum", "f4"), Column("log", "sum", "f8"))
-        return MapSpec(columns, self.config.bound, texts=(("key", self.config.key),))
+        return MapSpec(columns, self.config.bound, texts=keys_of(self.config).texts)
 
     def lift(self, events: Events) -> Lifted:
         amount = events.total(self.config.of)
         quantity = np.nan_to_num(events.number("quantity"), nan=1.0)
         priced = (amount > 0) & (quantity > 0)
-        index, keys = events.keys(self.config.key)
-        chosen = (events.where(self.config.where) & priced)[index]
-        index, keys = index[chosen], keys[chosen]
+        mask = events.where(self.config.where) & priced
+        index, keys = keys_of(self.config).of(events, mask)
         entries: Values = {
             "t": events.time[index],
             "count": np.ones(len(index), dtype=np.float32),
@@ -214,18 +195,7 @@ class PriceLevel:
             more = "more" if level > 1 else "less"
             said = f"pays {percent(abs(level - 1))} {more} than others for the same kinds of things"
         return [
-            Slot(
-                name=self.name,
-                section=self.config.section,
-                label=self.config.label,
-                value=level,
-                text=said,
-                confidence=confidence(n, newest, None, now),
-                events=n,
-                changed_at=newest,
-                unit="ratio",
-                percentile=place,
-                tier=tier(place),
-                facet=self.name,
+            self.config.slot(
+                level, said, n, newest, now, unit="ratio", percentile=place, tier=tier(place)
             )
         ]

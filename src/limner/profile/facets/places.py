@@ -1,0 +1,89 @@
+"""Where users are: places, and the one that is home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from limner.profile.events import Events
+from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
+from limner.profile.facets.keyed import keys_of
+from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.pool import MapSpec
+from limner.profile.words import percent
+
+SHOWN = 12
+EVENING, MORNING = 19, 8
+"""Hours between which people are mostly at home."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Decayed weight per place, all events alike; home is the place of evenings and nights.
+
+    Home: the greatest weight of events between 19:00 and 8:00 in the user's own zone, or over
+    the whole day where there is none of these.
+    """
+
+    config: FacetConfig
+
+    def __post_init__(self) -> None:
+        self.config.need("key", 'key = "properties.region"')
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ()
+
+    @property
+    def weight(self) -> Column:
+        """The entry column of weights: at home hours, and at all hours."""
+        half = duration(self.config.half_life)
+        return Column("w", "decay", "f8", 2, (half, half))
+
+    @property
+    def map(self) -> MapSpec:
+        texts = keys_of(self.config).texts
+        return MapSpec((TIME, self.weight), self.config.bound, texts=texts)
+
+    def lift(self, events: Events) -> Lifted:
+        index, keys = keys_of(self.config).of(events, events.where(self.config.where))
+        hours = events.local_hours[index] % 24
+        w = np.ones((len(index), 2))
+        w[:, 0] = (hours >= EVENING) | (hours < MORNING)
+        entries: Values = {"t": events.time[index], "w": w}
+        return Lifted(events.unique(index), {}, entries=(index, keys, entries))
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        state = view.fixed(self.name)
+        n, newest = int(state["n"][0]), int(state["t"][0])
+        if not n:
+            return []
+        keys, values = view.entries(self.name)
+        age = np.maximum(newest - values["t"].astype(np.float64), 0)
+        weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
+        words = keys_of(self.config).names(view)
+        names = [words[key] for key in keys.tolist()]
+        shares = np.round(weight / np.maximum(weight.sum(axis=0), 1e-300), 9)
+        ranked = sorted(range(len(keys)), key=lambda i: (-shares[i, 1], names[i]))
+        found = {names[i]: float(shares[i, 1]) for i in ranked[:SHOWN]}
+        column = 0 if weight[:, 0].any() else 1
+        home = max(ranked, key=lambda i: shares[i, column])
+        said = ", ".join(f"{name} ({percent(share)})" for name, share in list(found.items())[:4])
+        half = duration(self.config.half_life)
+        when = "evenings and nights" if column == 0 else "the whole day"
+        at_home = f"{names[home]}: {percent(float(shares[home, column]))} of {when}"
+        error = view.error(self.name, newest) / float(weight[:, 1].sum()) or None
+        return [
+            self.config.slot(
+                found, said, n, newest, now, unit="share", half_life=half, error=error
+            ),
+            self.config.slot(
+                names[home], at_home, n, newest, now, name=self.name + "_home",
+                label=f"{self.config.label}, home", half_life=half,
+            ),
+        ]  # fmt: skip
