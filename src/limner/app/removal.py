@@ -108,5 +108,3 @@ def _removing(app: Limner) -> Iterator[list[WipeDue]]:
             yield due
     except WipeDue as error:
         due.append(error)
-    finally:
-        app.writer.forget_known()

@@ -6,8 +6,7 @@ Nothing behind this module ever sees a user's own id.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
@@ -24,6 +23,8 @@ from limner.privacy.identity import Sealed
 from limner.privacy.keys import BY_CONTENT, BY_ID, BY_REPEAT, CHECK, Keys, named, repeated
 
 Change = Callable[[pa.Array, Keys], pa.Array]
+Known = Callable[[Sequence[bytes]], Bool]
+"""Pseudonyms → which of them have a sealed identity."""
 
 _FIELDS = (
     "item_id",
@@ -108,7 +109,7 @@ def admit(
     raw: RawBatch,
     keys: Keys,
     policy: PrivacyConfig,
-    known: AbstractSet[bytes],
+    known: Known,
     occurrences: Occurrences,
 ) -> Admitted:
     """Rows under pseudonyms, each with its `digest` and `check`, less what `policy` takes away.
@@ -116,9 +117,9 @@ def admit(
     An event is identified by (source, id): its own `source` if it has one, else that of the
     batch. Without an id it is identified by its content and the number of its occurrence in the
     file, which `occurrences` counts: one per file or request. Rows that bring their `digest` and
-    `check` (those of a quarantine) keep them. `known` holds the pseudonyms that
-    the identity table has. Digests are made of the row as it came, so a changed policy changes
-    no identity.
+    `check` (those of a quarantine) keep them. `known` says which pseudonyms the identity table
+    has; to say no of one that is there costs time only. Digests are made of the row as it came,
+    so a changed policy changes no identity.
     """
     table = raw.table.combine_chunks()
     if "digest" not in table.column_names:
@@ -128,8 +129,10 @@ def admit(
     for name in ("user_id", "target_user_id"):
         if name in table.column_names:
             ids, pseudonyms = _pseudonymise(_column(table, name), keys)
-            for user_id, pseudonym in ids.items():
-                if pseudonym not in known and pseudonym not in sealed:
+            new = np.flatnonzero(~known(list(ids.values()))) if ids else ()
+            named_ids = list(ids.items())
+            for user_id, pseudonym in (named_ids[place] for place in new):
+                if pseudonym not in sealed:
                     sealed[pseudonym] = keys.seal(user_id)
             table = table.set_column(table.column_names.index(name), name, pseudonyms)
     table = table.drop_columns(["content"])

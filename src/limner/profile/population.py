@@ -70,8 +70,8 @@ class Population:
 
 def _sampled(state: ProfileState) -> I64:
     """Rows of at most SAMPLE users: those whose pseudonyms have the smallest hashes."""
-    rows = np.fromiter(state.rows.values(), dtype=np.int64, count=len(state))
-    halves = np.frombuffer(b"".join(state.rows), dtype=np.uint64).reshape(-1, 2)
+    rows = state.rows.live
+    halves = state.rows.keys_of[rows]
     order = np.lexsort((halves[:, 0], _mixed(halves[:, 0] ^ _mixed(halves[:, 1]))))
     return rows[order[:SAMPLE]]
 

@@ -23,8 +23,11 @@ from limner.profile.events import Events, vocabulary
 from limner.profile.facet import COUNTED, Facet, Lifted
 from limner.profile.merge import NEVER, Column, Values, group_starts, merge, reduce_groups
 from limner.profile.pool import Pool
+from limner.profile.rows import Rows
 
 LATENESS = 7 * DAY
+ARRAYS = 2
+"""Which arrays a snapshot of a state holds, and what they mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,10 @@ class ProfileState:
         self.words: dict[str, Vocabulary] = words if words is not None else {}
         self.position: Position = 0
         self._newest: int | None = NEVER
-        self.rows: dict[bytes, int] = {}
+        self.rows = Rows()
         self.owed_users: set[bytes] = set()
         self.owed_items: set[int] = set()
         """Who is to be folded again from the log, and whoever touched which items."""
-        self.users: list[bytes | None] = []
-        """Row → pseudonym, None for a row that an erased user left."""
-        self._free: list[int] = []
         fields: list[tuple[str, str, tuple[int, ...]]] = [("newest", "i8", ())]
         for facet in self.facets:
             for column in (*COUNTED, *facet.columns):
@@ -104,21 +104,10 @@ class ProfileState:
 
     def row_of(self, users: Sequence[bytes]) -> I64:
         """Rows of these pseudonyms; a new user gets one."""
-        out = np.empty(len(users), dtype=np.int64)
-        for index, user in enumerate(users):
-            row = self.rows.get(user)
-            if row is None:
-                if self._free:
-                    row = self._free.pop()
-                    self.users[row] = user
-                else:
-                    row = len(self.users)
-                    self.users.append(user)
-                self.rows[user] = row
-            out[index] = row
-        self._records.resize(len(self.users))
+        out = self.rows.add(users)
+        self._records.resize(self.rows.size)
         for pool in self.pools.values():
-            pool.resize(len(self.users))
+            pool.resize(self.rows.size)
         return out
 
     # -- folding -----------------------------------------------------------------------------
@@ -267,13 +256,11 @@ class ProfileState:
 
     def erase(self, user: bytes) -> int:
         """Drop a user and everything kept of them; 1 if there was one."""
-        row = self.rows.pop(user, None)
+        row = self.rows.remove(user)
         self.owed_users.discard(user)
         if row is None:
             return 0
         self.clear(row)
-        self.users[row] = None
-        self._free.append(row)
         self._forget_texts()
         return 1
 
@@ -349,16 +336,14 @@ class ProfileState:
             repr(facet) if is_dataclass(facet) else type(facet).__qualname__
             for facet in self.facets
         ]
-        return repr((self._dtype.descr, sorted(maps.items()), self.timezone, facets))
+        return repr((ARRAYS, self._dtype.descr, sorted(maps.items()), self.timezone, facets))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All arrays by name, for a snapshot."""
-        users = b"".join(user or bytes(16) for user in self.users)
         out: dict[str, npt.NDArray[Any]] = {
             # as bytes: a snapshot knows plain types only
             "records": self.records.view(np.uint8).reshape(len(self.records), self.bytes_per_row),
-            "users": np.frombuffer(users, dtype=np.uint8).reshape(-1, 16),
-            "free": np.array(self._free, dtype=np.int64),
+            **self.rows.arrays(),
             "owed_users": np.frombuffer(b"".join(sorted(self.owed_users)), dtype=np.uint8),
             "owed_items": np.array(sorted(self.owed_items), dtype=np.int64),
         }
@@ -371,17 +356,10 @@ class ProfileState:
         """Take what `arrays` gave; they may be memory-mapped copy-on-write."""
         self._records.load(arrays["records"].view(self._dtype).reshape(-1))
         self._newest = None
-        self._free = arrays["free"].tolist()
+        self.rows.load(arrays)
         owed = arrays["owed_users"].tobytes()
         self.owed_users = {owed[place : place + 16] for place in range(0, len(owed), 16)}
         self.owed_items = set(arrays["owed_items"].tolist())
-        gone = set(self._free)
-        packed = arrays["users"].tobytes()
-        self.users = [
-            None if row in gone else packed[row * 16 : row * 16 + 16]
-            for row in range(len(packed) // 16)
-        ]
-        self.rows = {user: row for row, user in enumerate(self.users) if user is not None}
         for name, pool in self.pools.items():
             prefix = f"pool.{name}."
             pool.load(

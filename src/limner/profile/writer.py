@@ -10,10 +10,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from itertools import chain, repeat
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -81,23 +80,6 @@ class _Good:
     found: Counter[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Either(AbstractSet[bytes]):
-    """What is in one of two collections, without making a third for each caller."""
-
-    a: AbstractSet[bytes]
-    b: Mapping[bytes, object]
-
-    def __contains__(self, user: object) -> bool:
-        return user in self.a or user in self.b
-
-    def __iter__(self) -> Iterator[bytes]:
-        return chain(self.a, (user for user in self.b if user not in self.a))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
 @dataclass(slots=True)
 class Writer:
     """Keeps the log and the state in step; readers of the state hold `lock`."""
@@ -118,7 +100,6 @@ class Writer:
     """Whether the state is half folded: a fold failed, and so did building it anew."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     commit_lock: threading.RLock = field(default_factory=threading.RLock)
-    _known: set[bytes] | None = None
     _line: list[_Ticket] = field(default_factory=list)
     _line_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -161,21 +142,13 @@ class Writer:
         assert ticket.result is not None
         return ticket.result
 
-    def forget_known(self) -> None:
-        """Read the identity table anew at the next commit: rows of it were deleted."""
-        self._known = None
-
     def _commit(self, tickets: list[_Ticket]) -> None:
         good: list[_Good] = []
         identities: dict[bytes, Sealed] = {}
-        if self._known is None:
-            self._known = self.identities.known()
         for ticket in tickets:
             try:
-                known = _Either(self._known, identities)
-                admitted = admit(
-                    ticket.raw, self.keys, ticket.policy or self.policy, known, ticket.occurrences
-                )
+                policy = ticket.policy or self.policy
+                admitted = admit(ticket.raw, self.keys, policy, self._named, ticket.occurrences)
                 cleaned = clean(
                     admitted.raw,
                     now=self.clock(),
@@ -206,7 +179,7 @@ class Writer:
                 appended = self.log.append(whole)
                 fresh = whole.take(appended.kept)
                 # only of users with a row that is new: a repeated row brings nobody back (law 6)
-                there = _users_in(fresh)
+                there = _users_in(fresh) if identities else set()
                 new = {user: row for user, row in identities.items() if user in there}
                 self.identities.add(list(new.values()))
                 results = list(
@@ -225,8 +198,6 @@ class Writer:
             for one in good:
                 one.ticket.error = error
             return
-        assert self._known is not None
-        self._known.update(new)
         try:
             self._follow(appended.first, fresh)
         except Exception as error:
@@ -263,6 +234,10 @@ class Writer:
         beside.catch_up(progress)
         with self.lock:
             self.state, self.scales, self.broken = beside.state, beside.scales, False
+
+    def _named(self, users: Sequence[bytes]) -> Bool:
+        """Which pseudonyms have an identity for certain: those who have a portrait."""
+        return self.state.rows.find(users) >= 0
 
     def _results(
         self,
@@ -302,7 +277,7 @@ class Writer:
         for name in ("user_id", "target_user_id"):
             user = row.get(name)
             key = bytes.fromhex(user) if isinstance(user, str) else user
-            if key is None or key in new or key in (self._known or ()):
+            if key is None or key in new or self.identities.get(key) is not None:
                 continue
             sealed = identities.get(key)
             digest = row.get("digest")
@@ -333,7 +308,7 @@ class Writer:
             part = batch.slice(start, min(start + SLICE, len(batch)))
             with self.lock:
                 folded = self.state.fold(first + start, part)
-                users = [self.state.users[row] for row in folded.late_users]
+                users = [self.state.rows.key(row) for row in folded.late_users]
                 self.state.owed_users.update(user for user in users if user is not None)
                 self.state.owed_items.update(folded.late_items)
                 # what is in the log is counted once, so that a repeated import changes no flag

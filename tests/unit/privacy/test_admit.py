@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.errors import ConfigError
+from limner.events.batch import Bool
 from limner.events.raw import ITEM, USER, RawBatch
-from limner.privacy.admit import Admitted, Occurrences, PrivacyConfig, admit
+from limner.privacy.admit import Admitted, Known, Occurrences, PrivacyConfig, admit
 from limner.privacy.keys import BY_CONTENT, BY_ID, BY_REPEAT, CHECK, Keys, named, repeated
 
 KEYS = Keys.generate()
 OPEN = PrivacyConfig()
+
+
+def having(users: set[bytes]) -> Known:
+    """Those users have an identity."""
+
+    def known(asked: Sequence[bytes]) -> Bool:
+        return np.array([user in users for user in asked], dtype=bool)
+
+    return known
 
 
 def raw(rows: list[dict[str, Any]], source: str = "shop", **columns: pa.Array) -> RawBatch:
@@ -40,7 +51,9 @@ def admitted(
     occurrences: Occurrences | None = None,
 ) -> Admitted:
     policy = PrivacyConfig(fields or {})
-    return admit(raw(rows, source), KEYS, policy, known or set(), occurrences or Occurrences())
+    return admit(
+        raw(rows, source), KEYS, policy, having(known or set()), occurrences or Occurrences()
+    )
 
 
 def event(user_id: str | None = "ann@example.org", **columns: Any) -> dict[str, Any]:
@@ -84,7 +97,7 @@ def test_known_users_are_not_sealed_again() -> None:
 )
 def test_an_id_is_the_same_user_in_any_type(ids: pa.Array) -> None:
     table = pa.table({"user_id": ids, "content": pa.array([b"a", b"b", b"c"])})
-    done = admit(RawBatch(table, "x", "shop"), KEYS, OPEN, set(), Occurrences())
+    done = admit(RawBatch(table, "x", "shop"), KEYS, OPEN, having(set()), Occurrences())
     assert column(done, "user_id") == [KEYS.pseudonym("7"), KEYS.pseudonym("8"), None]
 
 
@@ -116,9 +129,9 @@ def test_chunks_and_slices_make_no_difference() -> None:
     whole = raw(rows)
     chunked = pa.concat_tables([whole.table.slice(0, 4), whole.table.slice(4)])
     longer = raw([event("x"), *rows, event("y")]).table.slice(1, 9)
-    wanted = admit(whole, KEYS, OPEN, set(), Occurrences()).raw.table
+    wanted = admit(whole, KEYS, OPEN, having(set()), Occurrences()).raw.table
     for table in (chunked, longer):
-        done = admit(RawBatch(table, "shop.csv", "shop"), KEYS, OPEN, set(), Occurrences())
+        done = admit(RawBatch(table, "shop.csv", "shop"), KEYS, OPEN, having(set()), Occurrences())
         for name in ("digest", "check", "user_id"):
             assert column(done, name) == wanted.column(name).to_pylist()
 
@@ -248,7 +261,7 @@ def test_times_of_arrow_and_numbers_are_coarsened() -> None:
     ):
         table = pa.table({"user_id": ["a"], "content": [b"c"], "timestamp": values})
         policy = PrivacyConfig({"timestamp": "hour"})
-        done = admit(RawBatch(table, "x", "s"), KEYS, policy, set(), Occurrences())
+        done = admit(RawBatch(table, "x", "s"), KEYS, policy, having(set()), Occurrences())
         found = done.raw.table.column("timestamp")
         if isinstance(wanted, int):
             found = found.cast(pa.int64())
