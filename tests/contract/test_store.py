@@ -40,3 +40,12 @@ class TestSqliteStoreOpenedAgain(StoreContract):
         store.close()
         self.opened.append(SqliteStore(self.opened[0].path))
         return self.opened[-1]
+
+
+class TestSqliteStoreWithFilesToFindRowsBy(TestSqliteStoreOpenedAgain):
+    """Every commit moves what rows are found by into files."""
+
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("LOOKUP_ROWS", "SPILL_ROWS"):
+            monkeypatch.setattr(f"limner.stores.sqlite_log.{name}", 1)

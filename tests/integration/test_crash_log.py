@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from limner.stores.sqlite import SqliteStore
-from limner.testing.contracts import ANN, batch, contents, row
+from limner.testing.contracts import ANN, BEN, batch, contents, row
 from limner.testing.crash import BATCHES, run_until_killed, script, write
 
 SEED = 4
@@ -32,6 +32,9 @@ def assert_whole(store: SqliteStore) -> int:
     assert [found["timestamp"] % 10**9 for found in contents(store.log)] == list(range(head))
     commits = ENDS.index(head)
     assert store.identities.known() == {n.to_bytes(16, "big") for n in range(commits)}
+    for place, user in enumerate((ANN, BEN)):
+        assert store.log.events_of(user)[0].tolist() == list(range(place, head, 2))
+    assert not any(store.log.append(part).kept.any() for part in PARTS[:commits])
     return commits
 
 

@@ -6,6 +6,8 @@ that are equal mean the same event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -43,9 +45,9 @@ class SortedRuns:
         """Add rows; every call gives the same number of columns, of the same types."""
         if not len(key):
             return
-        run = _sorted((key, *columns))
+        run = sorted_run((key, *columns))
         while self.runs and len(self.runs[-1][0]) < 2 * len(run[0]):
-            run = _sorted(
+            run = sorted_run(
                 tuple(np.concatenate(pair) for pair in zip(self.runs.pop(), run, strict=True))
             )
         self.runs.append(run)
@@ -76,15 +78,19 @@ class SortedRuns:
 
 
 class Seen:
-    """The digests in a log, each with the check of its content; 24 bytes a row."""
+    """The digests in a log, each with the check of its content; 24 bytes a row.
 
-    __slots__ = ("_runs",)
+    `base` are runs that lie elsewhere, in mapped files for instance; what is added is kept here.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_runs", "base")
+
+    def __init__(self, base: Sequence[Run] = ()) -> None:
+        self.base = list(base)
         self._runs = SortedRuns()
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._runs) + sum(len(run[0]) for run in self.base)
 
     def sift(self, digest: pa.Array, check: pa.Array) -> tuple[Bool, Bool]:
         """(kept, conflict) of a batch, as in `Appended`; nothing is added.
@@ -128,6 +134,10 @@ class Seen:
         gone.add(digest, pa.nulls(len(digest), pa.uint64()))
         # each run is sorted by its first half only, which is all that `_find` asks of a query
         self._runs.keep([~gone._find(run[0], run[1])[0] for run in self._runs.runs])
+        for place, run in enumerate(self.base):
+            found, _ = gone._find(run[0], run[1])
+            if found.any():
+                self.base[place] = tuple(column[~found] for column in run)
 
     def _find(
         self, high: npt.NDArray[np.generic], low: npt.NDArray[np.generic]
@@ -135,7 +145,7 @@ class Seen:
         """(found, check) for each digest; sorted queries are the fastest."""
         found = np.zeros(len(high), bool)
         checks = np.zeros(len(high), np.uint64)
-        for run_high, run_low, run_check in self._runs.runs:
+        for run_high, run_low, run_check in (*self.base, *self._runs.runs):
             at = np.searchsorted(run_high, high)
             pending = np.flatnonzero(at < len(run_high))
             pending = pending[run_high[at[pending]] == high[pending]]
@@ -168,6 +178,7 @@ def checks_of(check: pa.Array) -> U64:
     return values
 
 
-def _sorted(run: Run) -> Run:
+def sorted_run(run: Run) -> Run:
+    """A run in order of its first column; rows of one key stay in the order they have."""
     order = np.argsort(run[0], kind="stable")  # near linear on two runs end to end
     return tuple(column[order] for column in run)

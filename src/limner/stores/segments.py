@@ -19,20 +19,21 @@ import pyarrow.ipc as ipc
 from limner.errors import StoreCorrupt
 from limner.events.batch import PROPERTY, SCHEMA, Bool, EventBatch, concat
 
-SEGMENT_ROWS = 1 << 18
-"""Most rows of a segment: so many that few make a log, so few that one is soon rewritten."""
+SEGMENT_ROWS = 1 << 12
+"""Most rows of a segment: so many that it compresses, so few that one is read for a single row."""
 
 READ_ROWS = 1 << 16
 """Most rows of a batch that `read` yields."""
 
 IDENTITY = ("digest", "check")
+_ALONE = ipc.IpcReadOptions(use_threads=False)  # handing a segment to threads costs 5 times it
 _PLAIN_BELOW = 256  # rows; compressing smaller buffers costs time and saves nothing
 
 
 def encode(batches: Sequence[EventBatch]) -> bytes:
     """Batches as one blob; columns without a value are left out."""
     sink = io.BytesIO()
-    for batch in batches if len(batches) == 1 else _joined(batches):
+    for batch in batches if len(batches) == 1 else joined(batches):
         table = batch.table
         full = [name for name in table.column_names if table.column(name).null_count < len(table)]
         table = compact(table.select(full or ["event_type"]))
@@ -52,7 +53,7 @@ def decode(body: bytes, columns: Sequence[str] | None = None) -> list[pa.Table]:
     try:
         while start < len(body):
             source = pa.BufferReader(buffer.slice(start))
-            reader = ipc.open_stream(source)
+            reader = ipc.open_stream(source, options=_ALONE)
             if columns is not None:
                 wanted = [reader.schema.get_field_index(name) for name in columns]
                 source = pa.BufferReader(buffer.slice(start))
@@ -60,7 +61,8 @@ def decode(body: bytes, columns: Sequence[str] | None = None) -> list[pa.Table]:
                     source,
                     options=ipc.IpcReadOptions(
                         # a column that is always there, for the number of rows
-                        included_fields=[index for index in wanted if index >= 0] or [0]
+                        included_fields=[index for index in wanted if index >= 0] or [0],
+                        use_threads=False,
                     ),
                 )
             tables.append(reader.read_all())
@@ -121,14 +123,15 @@ def gathered(parts: Sequence[pa.Table]) -> EventBatch:
     """
     batches = []
     for schema, group in groupby(parts, key=lambda table: table.schema):
-        tables, columns = list(group), {}
+        table = pa.concat_tables(group)
+        columns = {}
         for field in schema:
-            column = [table.column(field.name) for table in tables]
+            column = table.column(field.name)
             if pa.types.is_dictionary(field.type):
-                plain = [part.cast(field.type.value_type) for part in column]
-                columns[field.name] = _end_to_end(plain).dictionary_encode()
+                plain = column.cast(field.type.value_type).combine_chunks()
+                columns[field.name] = plain.dictionary_encode()
             else:
-                columns[field.name] = _end_to_end(column)
+                columns[field.name] = column
         batches.append(EventBatch(pa.table(columns)))
     return concat(batches)
 
@@ -164,14 +167,17 @@ def _without(batch: EventBatch, rows: Bool, affects: Callable[[str], bool]) -> E
     return EventBatch(compact(table))
 
 
-def _end_to_end(parts: Sequence[pa.ChunkedArray]) -> pa.Array:
-    kind = parts[0].type
-    return pa.chunked_array(
-        [chunk for part in parts for chunk in part.chunks], kind
-    ).combine_chunks()
+def together(tables: Sequence[pa.Table]) -> Iterator[EventBatch]:
+    """Tables of neighbouring segments as few batches, in order; `joined`, for many of one kind."""
+    batches = []
+    for _, group in groupby(tables, key=lambda table: table.schema):
+        alike = list(group)
+        whole = pa.concat_tables(alike).unify_dictionaries() if len(alike) > 1 else alike[0]
+        batches.append(EventBatch(whole))
+    return joined(batches) if len(batches) > 1 else iter(batches)
 
 
-def _joined(batches: Sequence[EventBatch]) -> Iterator[EventBatch]:
+def joined(batches: Sequence[EventBatch]) -> Iterator[EventBatch]:
     """Neighbours end to end wherever their properties agree in type."""
     group: list[EventBatch] = []
     types: dict[str, pa.DataType] = {}

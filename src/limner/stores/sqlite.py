@@ -28,10 +28,12 @@ class SqliteStore:
     def __init__(self, path: Path, *, write: bool = True, holder: str = "limner") -> None:
         self.path = path
         self._database = Database(path, write=write, holder=holder)
-        self.log = SqliteLog(self._database)
+        self.log = SqliteLog(self._database, self.home / "lookup")
         self.identities = SqliteIdentities(self._database)
         self.quarantine = SqliteQuarantine(self._database)
         self.imports = SqliteImports(self._database)
+        if write:
+            self.log.sweep()
 
     @property
     def erasables(self) -> Sequence[Erasable]:
@@ -39,7 +41,7 @@ class SqliteStore:
         return (self.log, self.identities, self.quarantine)
 
     @property
-    def home(self) -> Path | None:
+    def home(self) -> Path:
         """The folder beside the file; made by whoever first puts something there."""
         return self.path.with_suffix(".data")
 

@@ -1,17 +1,15 @@
-"""The event log in SQLite: a table of segments, and what is kept in memory to find rows in it.
+"""The event log in SQLite: a table of segments.
 
 It is appended to once per commit and never through an index in random order: which digests are
-there and where a user's rows lie is kept in memory, and built from the segments when first
-asked for.
+there and where a user's rows lie is kept beside it (`lookup`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,39 +19,44 @@ import pyarrow.compute as pc
 from limner.errors import StoreCorrupt
 from limner.events.batch import I64, Bool, EventBatch
 from limner.events.log import Appended, Position
-from limner.events.once import Seen, SortedRuns
+from limner.events.once import Seen
 from limner.stores.database import Database
+from limner.stores.lookup import Lookup
 from limner.stores.memory import checked
 from limner.stores.segments import (
-    IDENTITY,
     READ_ROWS,
     SEGMENT_ROWS,
+    compact,
     decode,
     emptied,
     encode,
     fingerprint,
     gathered,
     time_range,
-    users_in,
+    together,
     without_target,
 )
 
 SMALL_SEGMENTS = 512
-"""So many segments since the last sealing, and the next commit merges the small ones."""
-SMALL_ROWS = 1 << 14
-"""Most rows of what a commit merges by the way; the rest waits for a quiet moment."""
-CACHE_BYTES = 256 << 20
-"""Most bytes of decoded segments that are kept for `events_of`."""
+"""So many small segments since the last sealing, and the next commit merges them."""
+LOOKUP_ROWS = 1 << 14
+"""Rows since the last sealing from which on sealing makes them quick to find."""
+SPILL_ROWS = 1 << 20
+"""So many rows since then, and the next commit does it: they are kept in memory till then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment's place and its batches."""
+    """A segment's place and its rows."""
 
     first: Position
     count: int
-    hash: bytes
-    batches: tuple[EventBatch, ...]
+    tables: tuple[pa.Table, ...]
+
+    @property
+    def batches(self) -> list[EventBatch]:
+        """The rows with all columns that a batch has."""
+        return [EventBatch(table) for table in self.tables]
 
 
 class SqliteLog:
@@ -61,11 +64,11 @@ class SqliteLog:
 
     name: str = "event log"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._seen: Seen | None = None
-        self._users = UserIndex()
-        self._cache = SegmentCache(CACHE_BYTES)
+        self._lookup = Lookup(database, folder, _columns)
+        self._small = 0
         self._unsealed = 0
         database.on_rollback.append(self._forget_indices)
         database.on_commit.append(self._seal_if_many)
@@ -89,7 +92,8 @@ class SqliteLog:
                     stop = min(start + SEGMENT_ROWS, len(rows))
                     part = rows if stop - start == len(rows) else rows.slice(start, stop)
                     _insert(connection, first + start, [part])
-                    self._unsealed += 1
+                    self._small += stop - start < SEGMENT_ROWS
+                self._unsealed += len(rows)
             return Appended(first, kept, conflict)
 
     def knows(self, digests: pa.Array) -> Bool:
@@ -107,10 +111,11 @@ class SqliteLog:
     def events_of(self, user: bytes) -> tuple[I64, EventBatch]:
         """All rows of one user with their positions.
 
-        The first call reads the users of the whole log; later ones only what was added.
+        Rows since the last sealing are made quick to find by the first call; later ones read only
+        what was added.
         """
         with self._database.reading() as connection:
-            return self._rows_of(connection, self._users.positions(connection, user), user)
+            return self._rows_of(connection, user, "user_id")
 
     def blank(self, positions: I64, *, forget: bool = False) -> int:
         """Empty these rows for good; with `forget`, their digests too."""
@@ -123,32 +128,49 @@ class SqliteLog:
         with self._database.transaction() as connection:
             own, _ = self.events_of(user)
             gone = self.blank(own)
-            about = _positions_about(connection, user)
+            about, rows = self._rows_of(connection, user, "target_user_id")
             self._rewrite(about, without_target)
+            if len(about):  # unless they are of somebody who is found by the same half
+                others = [key != user[:8] for key in _first_halves(rows.array("user_id"))]
+                self._lookup.remove(connection, about[np.array(others)], about=user)
             return gone + len(about)
 
     def holds(self, user: bytes) -> bool:
         """Whether any row is of this user or about them."""
         with self._database.reading() as connection:
-            return bool(len(self.events_of(user)[0]) or len(_positions_about(connection, user)))
+            return any(
+                len(self._rows_of(connection, user, name)[0])
+                for name in ("user_id", "target_user_id")
+            )
 
-    def seal(self, *, most: int = SEGMENT_ROWS) -> None:
-        """Merge neighbouring segments, to at most `most` rows each.
+    def seal(self) -> None:
+        """Merge small neighbouring segments, and make what is new quick to find.
 
         A segment is merged with the one before it once it has as many rows, so a row is
         rewritten a logarithmic number of times. One transaction a merge: a writer waits for one
         at most.
         """
-        self._unsealed = 0
+        self._small = 0
         groups: list[tuple[int, Position, Position]] = []  # rows, first and last `first`
         for first, count in self._database.query("SELECT first, count FROM segment ORDER BY first"):
             groups.append((count, first, first))
-            while len(groups) > 1 and groups[-2][0] <= groups[-1][0] <= most - groups[-2][0]:
+            while (
+                len(groups) > 1 and groups[-2][0] <= groups[-1][0] <= SEGMENT_ROWS - groups[-2][0]
+            ):
                 right, left = groups.pop(), groups.pop()
                 groups.append((left[0] + right[0], left[1], right[2]))
         for _, first, last in groups:
             if first != last:
                 self._merge(first, last)
+        self._extend(LOOKUP_ROWS)
+
+    def sweep(self) -> None:
+        """Remove what an earlier opening left half done."""
+        self._lookup.sweep()
+
+    def _extend(self, at_least: int) -> None:
+        self._unsealed = 0
+        self._lookup.extend(_head, at_least, self._forget_digests)
 
     def _merge(self, first: Position, last: Position) -> None:
         """Make one segment of those from the one at `first` to the one at `last`."""
@@ -163,36 +185,40 @@ class SqliteLog:
             _insert(connection, first, batches)
 
     def _seal_if_many(self) -> None:
-        if self._unsealed >= SMALL_SEGMENTS:
-            self.seal(most=SMALL_ROWS)
+        self._lookup.settle()
+        if self._small >= SMALL_SEGMENTS:
+            self.seal()
+        if self._unsealed >= SPILL_ROWS:
+            self._extend(LOOKUP_ROWS)
 
     def _forget_indices(self) -> None:
         # Built again from what was committed; a failed transaction is too rare to undo in place.
         self._seen = None
-        self._users.clear()
+        self._lookup.clear()
+
+    def _forget_digests(self) -> None:
+        self._seen = None  # most of it is in files now; the rest is read again
 
     def _digests(self, connection: sqlite3.Connection) -> Seen:
         if self._seen is None:
-            self._seen = self._read_digests(connection)
+            self._seen = self._lookup.seen(connection, _head(connection))
         return self._seen
-
-    def _read_digests(self, connection: sqlite3.Connection) -> Seen:
-        seen = Seen()
-        for first, _, hash_, body in connection.execute(
-            "SELECT first, count, hash, body FROM segment ORDER BY first"
-        ):
-            for table in _tables(first, hash_, body, IDENTITY):
-                if "digest" in table.column_names:
-                    batch = EventBatch(table)
-                    seen.add(batch.array("digest"), batch.array("check"))
-        return seen
 
     def _between(self, start: Position, stop: Position) -> Iterator[tuple[Position, EventBatch]]:
         while start < stop:
             with self._database.reading() as connection:
-                segment = self._cache.get(connection, start, keep=False)
-            first = segment.first
-            for batch in segment.batches:
+                segments = [
+                    _opened(row)
+                    for row in connection.execute(
+                        f"SELECT first, count, hash, body FROM segment WHERE first >= {_AT} "
+                        "ORDER BY first LIMIT ?",
+                        (start, READ_ROWS // SEGMENT_ROWS),
+                    )
+                ]
+            if not segments:
+                raise _no_segment(start)
+            first = segments[0].first
+            for batch in together([table for segment in segments for table in segment.tables]):
                 low, high = max(start, first), min(stop, first + len(batch))
                 for place in range(low, high, READ_ROWS):
                     end = min(place + READ_ROWS, high)
@@ -201,24 +227,25 @@ class SqliteLog:
             start = first
 
     def _rows_of(
-        self, connection: sqlite3.Connection, positions: I64, user: bytes
+        self, connection: sqlite3.Connection, user: bytes, column: str
     ) -> tuple[I64, EventBatch]:
+        left = self._lookup.positions(connection, user, _head(connection))
         found, parts = [np.empty(0, np.int64)], []
-        while len(positions):
-            segment = self._cache.get(connection, int(positions[0]), keep=True)
+        while len(left):
+            segment = _opened(_segment_at(connection, int(left[0])))
             first = segment.first
-            for batch in segment.batches:
-                end = int(np.searchsorted(positions, first + len(batch)))
-                here, positions = positions[:end], positions[end:]
-                if len(here):
-                    rows = batch.table.take(pa.array(here - first))
-                    own = _equal(rows.column("user_id"), user)
-                    if not own.all():  # the index may say too much
-                        here, rows = here[own], rows.filter(pa.array(own))
+            for table in segment.tables:
+                end = int(np.searchsorted(left, first + len(table)))
+                here, left = left[:end], left[end:]
+                if len(here) and column in table.column_names:
                     found.append(here)
-                    parts.append(rows)
-                first += len(batch)
-        return np.concatenate(found), gathered(parts)
+                    parts.append(table.take(pa.array(here - first)))
+                first += len(table)
+        positions, batch = np.concatenate(found), gathered(parts)
+        own = _equal(batch.array(column), user)
+        if not own.all():  # what is found may be too much
+            positions, batch = positions[own], EventBatch(compact(batch.take(own).table))
+        return positions, batch
 
     def _rewrite(
         self,
@@ -230,9 +257,10 @@ class SqliteLog:
         """Change the rows at these positions; how many were not empty before."""
         with self._database.transaction() as connection:
             wanted = checked(positions, _head(connection))
-            left, count = wanted, 0
+            seen = self._digests(connection) if forget else None
+            left, count, gone = wanted, 0, []
             while len(left):
-                segment = self._cache.get(connection, int(left[0]), keep=False)
+                segment = _opened(_segment_at(connection, int(left[0])))
                 end = int(np.searchsorted(left, segment.first + segment.count))
                 here, left = left[:end], left[end:]
                 first, batches = segment.first, []
@@ -240,107 +268,19 @@ class SqliteLog:
                     rows = np.zeros(len(batch), bool)
                     rows[here[(here >= first) & (here < first + len(batch))] - first] = True
                     count += int((rows & batch.live()).sum())
-                    if forget and self._seen is not None:
-                        self._seen.discard(batch.take(rows).array("digest"))
+                    if forget:
+                        gone.append(batch.take(rows).array("digest"))
                     batches.append(change(batch, rows) if rows.any() else batch)
                     first += len(batch)
                 connection.execute("DELETE FROM segment WHERE first = ?", (segment.first,))
                 _insert(connection, segment.first, batches)
-                self._cache.drop(segment.hash)
             if len(wanted):
-                self._users.drop(wanted)
+                if seen is not None:
+                    seen.discard(pa.concat_arrays(gone))
+                if change is not without_target:
+                    self._lookup.remove(connection, wanted, forget=seen)
                 self._database.scrub()
             return count
-
-
-class SegmentCache:
-    """Decoded segments by the hash of their bytes, least lately used first to go."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, tuple[int, tuple[EventBatch, ...]]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, connection: sqlite3.Connection, position: Position, *, keep: bool) -> Segment:
-        """The segment of a position."""
-        row = _segment_at(connection, position, "first, count, hash")
-        with self._lock:
-            kept = self._kept.get(row[2])
-            if kept is not None:
-                self._kept.move_to_end(row[2])
-                return Segment(row[0], row[1], row[2], kept[1])
-        # One statement, so that a sealing in between cannot part the place from the body.
-        segment = _opened(_segment_at(connection, position, "first, count, hash, body"))
-        if keep:
-            size = sum(batch.table.nbytes for batch in segment.batches)
-            with self._lock:
-                if segment.hash not in self._kept:
-                    self._kept[segment.hash] = (size, segment.batches)
-                    self._bytes += size
-                while self._bytes > self._limit and len(self._kept) > 1:
-                    self._bytes -= self._kept.popitem(last=False)[1][0]
-        return segment
-
-    def drop(self, hash_: bytes) -> None:
-        """Let go of one."""
-        with self._lock:
-            self._bytes -= self._kept.pop(hash_, (0, ()))[0]
-
-
-class UserIndex:
-    """Where each user's rows lie: (first half of the pseudonym, position), 16 bytes a row.
-
-    It catches up with the log when it is asked. It may name too many rows (of a user with the
-    same first half, or since blanked), so whoever reads them checks.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs = SortedRuns()
-        self._upto: Position = 0
-
-    def clear(self) -> None:
-        """Start again from nothing."""
-        with self._lock:
-            self._runs, self._upto = SortedRuns(), 0
-
-    def positions(self, connection: sqlite3.Connection, user: bytes) -> I64:
-        """Positions of a user's rows, as far as this connection sees the log."""
-        with self._lock:
-            head = self._catch_up(connection)
-            runs = self._runs.rows(_halves([user])[0])
-        found: I64 = np.sort(np.concatenate([np.empty(0, np.int64), *(run[1] for run in runs)]))
-        return found[found < head]
-
-    def drop(self, positions: I64) -> None:
-        """Let go of these positions."""
-        with self._lock:
-            self._runs.keep([~np.isin(run[1], positions) for run in self._runs.runs])
-
-    def _catch_up(self, connection: sqlite3.Connection) -> Position:
-        """Index what this connection sees and the index does not have; its head."""
-        head = _head(connection)
-        if head <= self._upto:
-            return head
-        keys, places = [], []
-        for first, hash_, body in connection.execute(
-            "SELECT first, hash, body FROM segment "
-            "WHERE first + count > ? AND first < ? ORDER BY first",
-            (self._upto, head),
-        ):
-            tables = _tables(first, hash_, body, ["user_id"])
-            for start, column in users_in(tables, "user_id"):
-                codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
-                rows = np.flatnonzero(codes >= 0)
-                places_ = first + start + rows
-                new = (places_ >= self._upto) & (places_ < head)
-                keys.append(_halves(column.dictionary.to_pylist())[codes[rows[new]]])
-                places.append(places_[new])
-        if keys:
-            self._runs.add(np.concatenate(keys), np.concatenate(places))
-        self._upto = head
-        return head
 
 
 def _insert(connection: sqlite3.Connection, first: Position, batches: list[EventBatch]) -> None:
@@ -359,17 +299,35 @@ def _head(connection: sqlite3.Connection) -> Position:
     return int(row[0]) if row else 0
 
 
-def _segment_at(
-    connection: sqlite3.Connection, position: Position, columns: str
-) -> tuple[Any, ...]:
+_AT = "(SELECT max(first) FROM segment WHERE first <= ?)"
+"""The segment of a position, as SQL."""
+
+
+def _segment_at(connection: sqlite3.Connection, position: Position) -> tuple[Any, ...]:
     row: tuple[Any, ...] | None = connection.execute(
-        f"SELECT {columns} FROM segment WHERE first <= ? ORDER BY first DESC LIMIT 1", (position,)
+        f"SELECT first, count, hash, body FROM segment WHERE first = {_AT}", (position,)
     ).fetchone()
     if row is None or row[0] + row[1] <= position:
-        raise StoreCorrupt(
-            f"the log has no segment with position {position}", mend="restore it from a backup"
-        )
+        raise _no_segment(position)
     return row
+
+
+def _no_segment(position: Position) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"the log has no segment with position {position}", mend="restore it from a backup"
+    )
+
+
+def _columns(
+    connection: sqlite3.Connection, start: Position, stop: Position, columns: Sequence[str]
+) -> Iterator[tuple[Position, list[pa.Table]]]:
+    """Some columns of all segments that have rows from `start` to `stop`, each with its place."""
+    for first, hash_, body in connection.execute(
+        "SELECT first, hash, body FROM segment WHERE first + count > ? AND first < ? "
+        "ORDER BY first",
+        (start, stop),
+    ):
+        yield first, _tables(first, hash_, body, columns)
 
 
 def _tables(
@@ -385,23 +343,13 @@ def _tables(
 
 def _opened(row: tuple[Any, ...]) -> Segment:
     first, count, hash_, body = row
-    batches = tuple(EventBatch(table) for table in _tables(first, hash_, body))
-    if sum(len(batch) for batch in batches) != count:
+    tables = tuple(_tables(first, hash_, body))
+    if sum(len(table) for table in tables) != count:
         raise StoreCorrupt(
             f"the log's segment at position {first} should have {count} rows",
             mend="restore the store from a backup",
         )
-    return Segment(first, count, hash_, batches)
-
-
-def _positions_about(connection: sqlite3.Connection, user: bytes) -> I64:
-    """Positions of rows whose target is this user; reads that column of the whole log."""
-    found = [np.empty(0, np.int64)]
-    for first, hash_, body in connection.execute("SELECT first, hash, body FROM segment"):
-        tables = _tables(first, hash_, body, ["target_user_id"])
-        for start, column in users_in(tables, "target_user_id"):
-            found.append(first + start + np.flatnonzero(_equal(column, user)))
-    return np.sort(np.concatenate(found))
+    return Segment(first, count, tables)
 
 
 def _equal(column: pa.Array | pa.ChunkedArray, user: bytes) -> Any:
@@ -409,5 +357,5 @@ def _equal(column: pa.Array | pa.ChunkedArray, user: bytes) -> Any:
     return pc.fill_null(same, False).to_numpy(zero_copy_only=False)
 
 
-def _halves(pseudonyms: Sequence[bytes]) -> Any:
-    return np.frombuffer(b"".join(pseudonyms), ">u8")[::2].astype(np.uint64)
+def _first_halves(users: pa.Array) -> list[bytes | None]:
+    return [user and user[:8] for user in users.to_pylist()]

@@ -15,7 +15,7 @@ import sys
 import time
 
 from limner.events.batch import EventBatch
-from limner.stores import Store, open_store
+from limner.stores import Store, open_store, sqlite_log
 from limner.testing.contracts import ANN, BEN, batch, identity, row
 
 BATCHES = 60
@@ -60,6 +60,7 @@ def run_until_killed(url: str, seed: int, seconds: float) -> int:
 def main(url: str, seed: int) -> None:
     """Append the whole script."""
     parts = script(seed)
+    sqlite_log.LOOKUP_ROWS = 1  # so that each sealing writes files to find rows by
     store = open_store(url, holder="a process that will be killed")
     for number, part in enumerate(parts):
         write(store, number, part)

@@ -18,7 +18,6 @@ from limner.events.batch import EventBatch
 from limner.stores import open_store
 from limner.stores.memory import MemoryStore
 from limner.stores.sqlite import SqliteStore
-from limner.stores.sqlite_log import SegmentCache
 from limner.testing.contracts import ANN, BEN, batch, contents, identity, refusal, row
 
 
@@ -208,7 +207,7 @@ def test_small_commits_are_merged_by_the_way(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("limner.stores.sqlite_log.SMALL_SEGMENTS", 32)
-    monkeypatch.setattr("limner.stores.sqlite_log.SMALL_ROWS", 64)
+    monkeypatch.setattr("limner.stores.sqlite_log.SEGMENT_ROWS", 64)
     for number in range(100):
         store.log.append(batch(row(number)))
     assert segments(path) == [(0, 64), (64, 32), *((first, 1) for first in range(96, 100))]
@@ -223,22 +222,12 @@ def test_sealing_rewrites_a_large_segment_for_no_small_one(store: SqliteStore, p
     assert segments(path) == [(0, 100), (100, 8), (108, 1)]
 
 
-def test_the_cache_is_bounded(store: SqliteStore) -> None:
-    for start in range(0, 4000, 1000):
-        store.log.append(EventBatch.of([row(number) for number in range(start, start + 1000)]))
-    with store._database.reading() as connection:
-        size = SegmentCache(1 << 30).get(connection, 0, keep=True).batches[0].table.nbytes
-        cache = SegmentCache(int(2.5 * size))
-        for position in (0, 1500, 2500, 0, 3999):
-            cache.get(connection, position, keep=True)
-    assert len(cache._kept) == 2
-    assert cache._bytes <= 2.5 * size
-
-
 # erasure
 
 
-def test_no_byte_of_an_erased_user_stays_in_the_files(store: SqliteStore, path: Path) -> None:
+def test_no_byte_of_an_erased_user_stays_in_the_files(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Small segments, identities and refused rows lie in the files as they are; a large segment
     is compressed, so there the pieces of its old bytes are looked for."""
     bytes_ = random.Random(5)
@@ -267,11 +256,15 @@ def test_no_byte_of_an_erased_user_stays_in_the_files(store: SqliteStore, path: 
         ]
         store.log.append(batch(*large))
     store.set_meta("keys", "print")
+    monkeypatch.setattr("limner.stores.sqlite_log.LOOKUP_ROWS", 1)
+    store.seal()
     _, events = store.log.events_of(erased)
     columns = [events.array("item_id"), events.array("properties.note")]
     texts = {text.encode() for column in columns for text in column.to_pylist()}
     needles = {text for text in texts if not text.startswith(b"item ")}
-    needles |= {erased, erased.hex().encode(), b"sealed id of the one", b"item/refused/"}
+    found_by = erased[7::-1]  # its first half, as files to find rows by have it
+    assert any(found_by in file.read_bytes() for file in (store.home / "lookup").iterdir())
+    needles |= {erased, found_by, erased.hex().encode(), b"sealed id of the one", b"item/refused/"}
     before = b"".join(body for (body,) in store._database.query("SELECT body FROM segment"))
     assert sum(needle in path.read_bytes() + wal(path) for needle in needles) > 10
 
@@ -281,7 +274,7 @@ def test_no_byte_of_an_erased_user_stays_in_the_files(store: SqliteStore, path: 
     after = b"".join(body for (body,) in store._database.query("SELECT body FROM segment"))
     pieces = {before[start : start + 48] for start in range(0, len(before) - 48, 331)}
     needles |= {piece for piece in pieces if piece not in after}
-    files = [file.read_bytes() for file in path.parent.iterdir()]
+    files = [file.read_bytes() for file in path.parent.rglob("*") if file.is_file()]
     assert {needle for needle in needles if any(needle in file for file in files)} == set()
     assert all(not part.holds(erased) for part in store.erasables)
 
