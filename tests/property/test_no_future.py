@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.model.small import shop, silent
 
+from limner.app import Limner
+from limner.config import parse
 from limner.evaluate.next_basket import evaluate_next_basket
 from limner.events.batch import DAY
 from limner.model.protocol import Interactions, Model
@@ -103,3 +105,22 @@ def test_the_validation_period_does_change_the_weights() -> None:
         for data in (DATA, changed)
     )
     assert one.weights != two.weights
+
+
+def test_what_was_told_of_items_later_does_not_count_in_what_was_known() -> None:
+    event = {"user_id": "u", "event_type": "purchase", "timestamp": 50 * DAY + 2**50}
+    when = 2**50 + 60 * DAY
+
+    def categories(app: Limner, known_at: int | None) -> list[str]:
+        slot = app.portrait("u", at=when, known_at=known_at).interests.get("category")
+        return sorted(entry.key for entry in slot.value) if slot else []
+
+    with Limner.open(config=parse({"store": "memory:"})) as app:
+        app.record([{**event, "item_id": "a"}, {**event, "item_id": "b"}])
+        heads = [app.state.position]
+        for item, category, at in (("a", "one", 0), ("b", "two", 0), ("a", "new", 2**50 + DAY)):
+            app.put_item(item, {"category": category}, at=at)
+            heads.append(app.state.position)
+        found = [categories(app, head) for head in heads]
+    assert found == [[], ["one"], ["one", "two"], ["new", "two"]]
+    assert categories(app, None) == ["new", "two"]

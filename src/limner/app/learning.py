@@ -11,6 +11,7 @@ from limner.app.removal import ERASED_SINCE
 from limner.errors import ModelError
 from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.log import Position
+from limner.events.meant import Meant
 from limner.model import registry
 from limner.model.blend import Blend
 from limner.model.interactions import features, interactions
@@ -56,9 +57,10 @@ def _lesson(app: Limner, before: int | None = None) -> _Lesson:
     with app.writer.lock:
         state = app.state
         folded = state.position
-    data, _ = interactions(
-        app.store.log, state.catalog, app.config.weights, before=before, known_at=folded
-    )
+        meant = Meant(app.store.log, app.writer.amendments.copy())
+    # a refund is an event of its own here: before it came, the thing had been bought (law 4)
+    told = meant.read(folded, refunds=False)
+    data, _ = interactions(told, state.catalog, app.config.weights, before=before)
     with app.writer.lock:
         ids = list(state.catalog.ids.values)
         return _Lesson(replace(data, n_items=len(ids)), features(state.catalog), ids, folded)

@@ -22,7 +22,8 @@ from limner.errors import ConfigError, NotFound, StoreError
 from limner.evaluate.next_basket import Report
 from limner.events.batch import Event
 from limner.events.log import Position
-from limner.events.raw import DELETE_ITEM, ITEM, USER, Refused
+from limner.events.meant import Amendments
+from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
 from limner.events.scales import Scales
 from limner.explain.reasons import Why, explained, why
 from limner.model import registry
@@ -132,8 +133,9 @@ class Limner:
     def _recover(self, progress: Progress) -> None:
         loaded = self.snapshots.load(self.state, self.store.log.head())
         if loaded is not None:
-            self.population, scales = loaded
-            self.writer.scales = Scales.from_arrays(scales)
+            self.population, kept = loaded
+            self.writer.scales = Scales.from_arrays(kept)
+            self.writer.amendments = Amendments.from_arrays(kept)
         self._snapshot_at = self.state.position
         caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
         if loaded is None or caught > SNAPSHOT_EVERY:
@@ -172,7 +174,8 @@ class Limner:
                     "the portraits are half folded, so no snapshot of them is kept",
                     mend="open the store anew; if that fails too, undo the last import",
                 )
-            self.snapshots.save(self.state, self.population, self.writer.scales.arrays())
+            kept = self.writer.scales.arrays() | self.writer.amendments.arrays()
+            self.snapshots.save(self.state, self.population, kept)
             self._snapshot_at = self.state.position
 
     def refresh_population(self) -> None:
@@ -208,6 +211,15 @@ class Limner:
     def delete_item(self, item_id: str) -> Recorded:
         """Take an item out of all recommendations; what was done with it stays."""
         return self._put(DELETE_ITEM, {"item_id": item_id}, {}, None)
+
+    def alias(self, previous_id: str, user_id: str) -> Recorded:
+        """Say that an id used before, of a visitor not yet known, was this user's.
+
+        The history of the former joins the user's, as if it had been theirs from the start, and
+        what it does later is theirs too. Refused (see `refused`) if it belongs to another user.
+        """
+        row = {"user_id": user_id, "target_user_id": previous_id, "event_type": ALIAS}
+        return self.record([row])
 
     def _put(
         self, kind: str, who: Mapping[str, str], attributes: Mapping[str, Any], at: int | None
@@ -319,7 +331,11 @@ class Limner:
     # -- answering ---------------------------------------------------------------------------
 
     def _row(self, user_id: str) -> int:
-        return self.state.rows.get(self.keys.pseudonym(user_id), -1)
+        return self.state.rows.get(self.user(user_id), -1)
+
+    def user(self, user_id: str) -> bytes:
+        """The pseudonym under which a user's events are, that of the user an id is linked to."""
+        return self.writer.amendments.user(self.keys.pseudonym(user_id))
 
     def known_row(self, user_id: str) -> int:
         """The user's row. Raises NotFound for a user without any event or attribute."""
@@ -341,7 +357,9 @@ class Limner:
     ) -> Portrait:
         """What is known of a user now, or as of event time `at`, or as told by `known_at`.
 
-        Without `vector` no model is loaded for it. Raises NotFound for an unknown user.
+        A portrait of the past says nothing of all users: percentiles, tiers and shares against
+        everybody are left out, and so is the model's vector. Without `vector` no model is loaded
+        for it. Raises NotFound for an unknown user.
         """
         with self.writer.lock:
             row = self.known_row(user_id)
@@ -372,7 +390,7 @@ class Limner:
                 mend="slots are named section.name, as `limner portrait USER` shows them",
             )
         facet = next(f for f in self.state.facets if f.name == found.facet)
-        positions, batch = self.store.log.events_of(self.keys.pseudonym(user_id))
+        positions, batch = self.writer.meant.events_of(self.user(user_id))
         with self.writer.lock:
             rows = portrait.supporting(self.state, facet, batch, positions)
         newest = rows[np.lexsort((positions[rows], batch.times()[rows]))][::-1][:limit]
@@ -456,7 +474,7 @@ class Limner:
 
     def erasables(self) -> tuple[Erasable, ...]:
         """Everything that keeps data of users (law 6)."""
-        return (*self.store.erasables, self.state, self.snapshots)
+        return (*self.store.erasables, self.state, self.snapshots, self.writer.amendments)
 
     def erase(self, user_id: str) -> Erased:
         """Remove a user from log, identity table, quarantine, state and snapshots, for good.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
             mend=f"imports that can be undone: {undoable}",
         )
     with app.writer.commit_lock:
-        positions, users, items, unknown = app.writer.positions_of_import(import_id)
+        positions, users, shared, named = app.writer.positions_of_import(import_id)
         app.snapshots.drop()
         with _removing(app) as due:
             gone = app.store.log.blank(positions, forget=True)
@@ -58,11 +59,11 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
         with app.writer.lock:
             for user in users.difference(left):
                 app.state.erase(user)
-        if items or len(left) > REFOLD_AT_MOST:
+        if shared or len(left) > REFOLD_AT_MOST:
             app._rebuild(progress)
         else:
-            app.writer.refold(left)
-            app.writer.forget_unnamed(unknown)
+            app.writer.refold(sorted({app.writer.amendments.user(user) for user in left}))
+            app.writer.recount_items(named)
             app.refresh_population()
             app.save_snapshot()
     if due:
@@ -76,15 +77,19 @@ def erase(app: Limner, user_id: str) -> Erased:
     if not any(part.holds(user) for part in app.erasables()):
         app.known_row(user_id)
     with app.writer.commit_lock:
-        unknown = app.state.catalog.undescribed(app.store.log.events_of(user)[1])
-        removed: dict[str, int] = {}
+        members = app.writer.amendments.members(user)
+        named: set[int] = set()
+        for one in members:
+            named |= app.state.catalog.resting_on(app.store.log.events_of(one)[1])
+        removed: Counter[str] = Counter()
         with _removing(app) as due:
             for part in (*app.store.erasables, app.snapshots):
-                removed[part.name] = part.erase(user)
+                removed[part.name] += sum(part.erase(one) for one in members)
         with app.writer.lock:
-            removed[app.state.name] = app.state.erase(user)
-        app.writer.forget_unnamed(unknown)
-        clean = {part.name: not part.holds(user) for part in app.erasables()}
+            removed[app.state.name] += sum(app.state.erase(one) for one in members)
+            removed[app.writer.amendments.name] += app.writer.amendments.erase(user)
+        app.writer.recount_items(named)
+        clean = {part.name: not any(map(part.holds, members)) for part in app.erasables()}
         app.refresh_population()
         app.save_snapshot()
         model = app.scorer() is not None
@@ -92,7 +97,7 @@ def erase(app: Limner, user_id: str) -> Erased:
             app.store.set_meta(ERASED_SINCE, str(app.erased_since_training() + 1))
     if due:
         raise due[0]
-    return Erased(removed, clean, retrain=model)
+    return Erased(dict(removed), clean, retrain=model)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterable
+from copy import copy
 from hashlib import blake2b
 from typing import Any
 
@@ -60,6 +61,7 @@ class Catalog:
         self._several = Grow(np.bool_, False)
         self._first = Grow(np.int64, np.iinfo(np.int64).max)
         """Item → time of its first version, which holds backwards too."""
+        self._known_at: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -172,6 +174,8 @@ class Catalog:
         """The version of each item valid at each time, −1 where the item has none."""
         if not self._item.n:
             return np.full(len(items), -1, dtype=np.int32)
+        if self._known_at is not None:
+            return self._known_versions(items, times)
         versions: I32 = np.where(items >= 0, self.current.view[items], np.int32(-1))
         if self._many:
             last = np.iinfo(np.int64).max
@@ -179,6 +183,23 @@ class Catalog:
                 history = self._many[int(items[index])]
                 place = bisect_right(history, (int(times[index]), last, 0))
                 versions[index] = history[max(place - 1, 0)][2]
+        return versions
+
+    def known_at(self, position: int) -> Catalog:
+        """The same items as they had been described in the log before a position."""
+        out = copy(self)
+        out._known_at = position
+        return out
+
+    def _known_versions(self, items: I32, times: I64) -> I32:
+        """`versions_at` among the versions told before `_known_at`."""
+        assert self._known_at is not None
+        versions: I32 = np.where(items >= 0, self.current.view[items], np.int32(-1))
+        versions[self._position.view[versions] >= self._known_at] = -1
+        for index in np.flatnonzero(self._several.view[items] & (items >= 0)).tolist():
+            known = [v for v in self._many[int(items[index])] if v[1] < self._known_at]
+            held = [v[2] for v in known if v[0] <= times[index]]
+            versions[index] = held[-1] if held else known[0][2] if known else -1
         return versions
 
     def codes_at(self, name: str, versions: I32) -> tuple[I64, I32]:
@@ -251,12 +272,17 @@ class Catalog:
                 out[name] = words[column.view[version]] if np.isnan(number) else float(number)
         return out
 
-    def undescribed(self, batch: EventBatch) -> set[int]:
-        """The items of a batch that have no version: known by events alone."""
+    def resting_on(self, batch: EventBatch) -> set[int]:
+        """The items for which it matters that rows go: one may be the item's newest, or all."""
         codes, values = batch.codes("item_id")
-        used = np.unique(codes[codes >= 0]).tolist()
-        items = (self.ids.code(values[code]) for code in used)
-        return {item for item in items if item >= 0 and self.current.view[item] < 0}
+        rows = np.flatnonzero(codes >= 0)
+        items = np.array([self.ids.code(value) for value in values], dtype=np.int64)[codes[rows]]
+        newest = self.last_event.view[items] <= batch.times()[rows]
+        return set(items[(items >= 0) & (newest | (self.current.view[items] < 0))].tolist())
+
+    def has_version(self, item: int) -> bool:
+        """Whether the item has a version."""
+        return bool(self.current.view[item] >= 0)
 
     def forget(self, items: Iterable[int]) -> None:
         """Drop items that nothing names any more: their id's text, and that they were seen."""

@@ -9,7 +9,7 @@ import click
 
 from limner import __version__
 from limner.cli.ask import portrait, recommend, why
-from limner.cli.intake import erase, import_
+from limner.cli.intake import alias, erase, import_
 from limner.cli.learn import evaluate, train
 from limner.cli.quarantine import quarantine
 from limner.cli.session import common
@@ -37,7 +37,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
-    quarantine,
+    quarantine, alias,
 ):  # fmt: skip
     cli.add_command(_command)
 

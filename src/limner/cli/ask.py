@@ -20,13 +20,21 @@ repeats_option = click.option(
 )
 @click.argument("user")
 @click.option("--at", metavar="TIME", help="As of this event time: no later event counts.")
+@click.option("--known-at", type=click.IntRange(0), metavar="POSITION",
+              help="From what lay in the log before this position.")  # fmt: skip
 @click.option("--evidence", metavar="SLOT", help="The newest events behind a slot, section.name.")
 @click.option("--limit", type=click.IntRange(1), default=20, help="How many events, at most.")
 @url_option
 @common
 @with_session
 def portrait(
-    session: Session, user: str, at: str | None, evidence: str | None, limit: int, url: str
+    session: Session,
+    user: str,
+    at: str | None,
+    known_at: int | None,
+    evidence: str | None,
+    limit: int,
+    url: str,
 ) -> None:
     """Show what is known of USER: four sections, each line with what it rests on."""
     from limner.cli import show
@@ -34,8 +42,8 @@ def portrait(
     from limner.profile.portrait import Portrait
     from limner.serve.answers import Evidence
 
-    if evidence and at:
-        raise UsageError("--evidence shows the present", mend="leave out --at")
+    if evidence and (at or known_at is not None):
+        raise UsageError("--evidence shows the present", mend="leave out --at and --known-at")
     if evidence:
         if url:
             path = user_path(user, "portrait", "evidence")
@@ -45,10 +53,12 @@ def portrait(
                 found = Evidence(user, evidence, app.evidence(user, evidence, limit=limit))
         return session.emit(found) if session.json else show.evidence(session.console(), found)
     if url:
-        seen = session.remote(url).ask("GET", user_path(user, "portrait"), Portrait, at=at)
+        path = user_path(user, "portrait")
+        seen = session.remote(url).ask("GET", path, Portrait, at=at, known_at=known_at)
     else:
         with session.open(write=False) as app:
-            seen = app.portrait(user, at=moment_of(session, at), vector=session.json)
+            when = moment_of(session, at)
+            seen = app.portrait(user, at=when, known_at=known_at, vector=session.json)
     return session.emit(seen) if session.json else show.portrait(session.console(), seen)
 
 

@@ -267,6 +267,34 @@ def _list(session: Session) -> None:
         show.ledger(session.console(), entries)
 
 
+@click.command(epilog="\b\nExample:\n  limner alias visitor-8f2 1643")
+@click.argument("previous", metavar="PREVIOUS_ID")
+@click.argument("user")
+@url_option
+@common
+@with_session
+def alias(session: Session, previous: str, user: str, url: str) -> int | None:
+    """Say that PREVIOUS_ID, of a visitor not yet known, was USER: their histories become one."""
+    from limner.cli.remote import user_path
+    from limner.serve.answers import Accepted
+
+    if url:
+        path, body = user_path(user, "alias"), {"previous_id": previous}
+        done = session.remote(url).ask("PUT", path, Accepted, body=body)
+    else:
+        with session.open(write=True) as app:
+            found = app.alias(previous, user)
+        if found.refused:
+            reason, _, mend = found.refused[0].reason.partition("; to mend it: ")
+            raise InputError(reason, where=previous, mend=mend)
+        done = Accepted(found.added, found.repeated, [], found.as_of)
+    if session.json:
+        session.emit(done)
+    else:
+        session.console().print(f"{previous} and {user} are one user, as if known from the start")
+    return 0
+
+
 @click.command(epilog="\b\nExample:\n  limner erase 1643 --yes")
 @click.argument("user")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limner.events.batch import DAY, F64, I32, I64, PROPERTY, SCHEMA, Bool, EventBatch
-from limner.events.raw import USER, RawBatch, Refused
+from limner.events.raw import ALIAS, USER, RawBatch, Refused
 from limner.events.scales import MEASURES, Scales
 from limner.events.timestamps import Times, to_micros
 from limner.events.vocabulary import DEFAULT_UNIT, NEEDS_ITEM, RESERVED, TYPES, canonical_all
@@ -49,6 +49,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             "name its column: --map event_type=COLUMN",
         ),
         "missing_user": Rule(1, "no user", "name the column of the user: --map user_id=COLUMN"),
+        "missing_alias": Rule(
+            1,
+            "an alias needs the id that was used before",
+            "send it as previousId, or target_user_id",
+        ),
         "missing_item": Rule(
             1, "this event type needs an item", "name its column: --map item_id=COLUMN"
         ),
@@ -171,7 +176,8 @@ def clean(
     nothing = (quantity == 0) & (np.isnan(value) | (value == 0))
     objections = {
         "missing_type": types < 0,
-        "missing_user": _missing(users) & (~reserved | _is(types, names, {USER})),
+        "missing_user": _missing(users) & (~reserved | _is(types, names, {USER, ALIAS})),
+        "missing_alias": _missing(rows.binary("target_user_id")) & _is(types, names, {ALIAS}),
         "missing_item": _missing(items) & _is(types, names, NEEDS_ITEM),
         "missing_time": times.missing & ~reserved,
         "bad_time": times.unreadable,

@@ -14,6 +14,14 @@ USER = "$user"
 """Event type of a user's declared attributes: they are the row's properties."""
 DELETE_ITEM = "$delete_item"
 """Event type that ends an item."""
+ALIAS = "$alias"
+"""Event type that links the id a user had before (`target_user_id`) to the user."""
+CORRECTION = "correction"
+"""Event type that changes fields of the event that its property `corrects` names."""
+RETRACTION = "retraction"
+"""Event type that takes out the event that its property `retracts` names."""
+EXPIRES = "expires_at"
+"""Property of an item or of declared attributes: when they end."""
 
 
 @dataclass(frozen=True, slots=True)

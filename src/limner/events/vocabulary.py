@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from limner.events.raw import DELETE_ITEM, ITEM, USER
+from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, USER
 
-RESERVED = frozenset({ITEM, USER, DELETE_ITEM})
-"""Types that carry item and user versions, not behaviour; `canonical` leaves them as they are."""
+RESERVED = frozenset({ITEM, USER, DELETE_ITEM, ALIAS})
+"""Types that say what items and users are, not behaviour; `canonical` leaves them as they are."""
 
 # Each canonical type with the names it goes by elsewhere, in this order where they exist: GA4,
 # Segment, Snowplow, Google Retail, Recombee, Taobao, then what people write by hand. Names that
@@ -73,6 +73,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "session_end": ("session stop", "end session"),
     "consent": ("consent given", "consent updated"),
     "interaction": ("interact", "interacted"),
+    ALIAS: ("alias", "merge users", "link users"),
+    CORRECTION: ("corrected", "event correction"),
+    RETRACTION: ("retract", "retracted", "event retraction"),
 }  # fmt: skip
 
 
@@ -113,7 +116,7 @@ DEFAULT_WEIGHT: Mapping[str, float] = MappingProxyType(
         "interaction": 0.2, "view": 0.1, "search": 0.1, "impression": 0.0, "consent": 0.0,
         "session_start": 0.0, "session_end": 0.0, "remove_from_cart": -0.3,
         "remove_bookmark": -0.3, "refund": -0.5, "unfollow": -0.5, "dislike": -1.0,
-        ITEM: 0.0, USER: 0.0, DELETE_ITEM: 0.0,
+        ITEM: 0.0, USER: 0.0, DELETE_ITEM: 0.0, ALIAS: 0.0, CORRECTION: 0.0, RETRACTION: 0.0,
     }
 )  # fmt: skip
 """The worth of an event as a sign of interest in its item, from −1 (against) to 1 (for).

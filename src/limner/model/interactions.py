@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from limner.catalog.catalog import Catalog, hash64
-from limner.events.batch import F64, I32, I64
-from limner.events.log import EventLog, Position
+from limner.events.batch import F64, I32, I64, EventBatch
 from limner.model.protocol import Interactions, ItemFeatures
 
 
 def interactions(
-    log: EventLog,
+    rows_read: Iterable[tuple[I64, EventBatch]],
     catalog: Catalog,
     weights: Mapping[str, float],
     *,
     before: int | None = None,
-    known_at: Position | None = None,
 ) -> tuple[Interactions, list[bytes]]:
     """(interactions, the users they belong to) of event types that have a weight.
 
-    Only events before the time `before` and the position `known_at`: no future (law 4).
+    `rows_read`: (positions, rows) of the log as it is meant, up to a position. Only events
+    before the time `before`: no future (law 4).
     """
     users: dict[bytes, int] = {}
     columns: list[tuple[I64, I32, I64, F64, I64, I64]] = []
-    for first, batch in log.read(0, known_at):
+    for positions, batch in rows_read:
         codes, types = batch.codes("event_type")
         worth = np.array([weights.get(name, 0.0) for name in types] + [0.0])[codes]
         who, known = batch.codes("user_id")
@@ -49,7 +48,7 @@ def interactions(
                 times[rows],
                 worth[rows],
                 hashes[grouped[rows]],
-                first + rows,
+                positions[rows],
             )
         )
     if not columns:

@@ -16,14 +16,15 @@ from limner.catalog.catalog import Catalog, hash64
 from limner.errors import ConfigError
 from limner.events.arrays import Vocabulary
 from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch, plain_text
-from limner.events.raw import DELETE_ITEM, ITEM, USER
+from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, USER
 
 Where = Mapping[str, str | float | Sequence[str]]
 """Column path → what it must be: a text, one of several texts, or a comparison such as ">0"."""
 
 QUARTER = 900 * SECOND
 """Time zones are apart by multiples of a quarter of an hour."""
-RESERVED = (ITEM, USER, DELETE_ITEM)
+RESERVED = (ITEM, USER, DELETE_ITEM, ALIAS, CORRECTION, RETRACTION)
+"""Types of rows that are no behaviour of their own."""
 _COMPARISONS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,

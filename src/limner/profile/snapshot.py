@@ -29,7 +29,7 @@ from limner.events.log import Position
 from limner.profile.population import Population
 from limner.profile.state import ProfileState
 
-FORMAT = 3
+FORMAT = 4
 DATA = "data"
 ALIGN = 64
 

@@ -241,6 +241,23 @@ class ProfileState:
         newest = other.records["newest"][other_row]
         self.records["newest"][row] = max(self.records["newest"][row], newest)
 
+    def join(self, user: bytes, into: bytes) -> bool:
+        """Merge one user into another and give up the first's row.
+
+        True if the other must be folded again from the log, since a bounded map let something
+        go: it then holds what the merge kept, within its stated error.
+        """
+        if user in self.owed_users:
+            self.owed_users.remove(user)
+            self.owed_users.add(into)
+        if user not in self.rows:
+            return False
+        row = int(self.row_of([into])[0])
+        self.absorb(row, self, self.rows[user])
+        self.clear(self.rows[user])
+        self.rows.remove(user)
+        return self._bounded(row)
+
     def clear(self, row: int) -> None:
         """Make a row the identity again."""
         if self.records["newest"][row] == self._newest:

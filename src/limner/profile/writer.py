@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +21,14 @@ from limner.errors import StoreError
 from limner.events.batch import I32, I64, Bool, EventBatch, concat
 from limner.events.clean import CleanConfig, clean, count_amounts
 from limner.events.log import EventLog, Position
-from limner.events.raw import Quarantine, RawBatch, Refused
+from limner.events.meant import Amendments, Meant
+from limner.events.raw import ALIAS, Quarantine, RawBatch, Refused
 from limner.events.scales import Scales
 from limner.privacy.admit import Occurrences, PrivacyConfig, admit
 from limner.privacy.identity import IdentityTable, Sealed
 from limner.privacy.keys import Keys
+from limner.profile.events import RESERVED
+from limner.profile.merge import NEVER
 from limner.profile.state import ProfileState
 
 ONE_BY_ONE = 64
@@ -94,6 +96,7 @@ class Writer:
     state: ProfileState
     scales: Scales
     clock: Callable[[], int]
+    amendments: Amendments = field(default_factory=Amendments)
     group_by: str = "type"
     """The item attribute whose values amounts are compared within, for outliers."""
     broken: bool = False
@@ -142,9 +145,15 @@ class Writer:
         assert ticket.result is not None
         return ticket.result
 
+    @property
+    def meant(self) -> Meant:
+        """The log as it is meant: under its users, with what was amended as it should be."""
+        return Meant(self.log, self.amendments)
+
     def _commit(self, tickets: list[_Ticket]) -> None:
         good: list[_Good] = []
         identities: dict[bytes, Sealed] = {}
+        linked: dict[bytes, bytes] = {}
         for ticket in tickets:
             try:
                 policy = ticket.policy or self.policy
@@ -165,10 +174,16 @@ class Writer:
                 batch = batch.with_column(
                     "import_id", np.full(len(batch), ticket.import_id, dtype=np.int32)
                 )
+            wrong = self.amendments.refused(batch, linked)
+            lines = cleaned.lines
+            no_alias = _refused(ticket.raw.where, batch, lines, "conflicting_alias", wrong)
+            if wrong:
+                kept = np.setdiff1d(np.arange(len(batch)), list(wrong))
+                batch, lines = batch.take(kept), lines[kept]
             identities.update((sealed.pseudonym, sealed) for sealed in admitted.identities)
-            found = cleaned.found + Counter(row.rule for row in ticket.refused)
-            refused = [*ticket.refused, *cleaned.refused]
-            good.append(_Good(ticket, batch, cleaned.lines, refused, found))
+            refused = [*ticket.refused, *cleaned.refused, *no_alias]
+            found = cleaned.found + Counter(row.rule for row in (*ticket.refused, *no_alias))
+            good.append(_Good(ticket, batch, lines, refused, found))
         if good:
             self._append(good, identities)
 
@@ -230,14 +245,17 @@ class Writer:
         """The state anew from the log, built beside the live one, which readers see until then."""
         old = self.state
         empty = ProfileState(old.facets, timezone=old.timezone, lateness=old.lateness)
-        beside = replace(self, state=empty, scales=Scales(), lock=threading.RLock())
+        beside = replace(
+            self, state=empty, scales=Scales(), amendments=Amendments(), lock=threading.RLock()
+        )
         beside.catch_up(progress)
         with self.lock:
             self.state, self.scales, self.broken = beside.state, beside.scales, False
+            self.amendments = beside.amendments
 
     def _named(self, users: Sequence[bytes]) -> Bool:
         """Which pseudonyms have an identity for certain: those who have a portrait."""
-        return self.state.rows.find(users) >= 0
+        return self.state.rows.find(self.amendments.users(users)) >= 0
 
     def _results(
         self,
@@ -255,10 +273,19 @@ class Writer:
             refused, found = one.refused, one.found
             clashes = np.flatnonzero(conflict[rows])
             if len(clashes):
-                taken = whole.take(clashes + rows.start).to_pylist()
-                lines = one.lines[clashes].tolist()
-                clashing = map(_clash, repeat(one.ticket.raw.where), lines, taken)
-                refused = [*refused, *clashing]
+                reason = (
+                    "this event id is in the log with other content; to mend it: send it under "
+                    "a new id that corrects the first: corrects = the id"
+                )
+                clashing = _refused(
+                    one.ticket.raw.where,
+                    one.batch,
+                    one.lines,
+                    "conflicting_id",
+                    dict.fromkeys(clashes.tolist(), reason),
+                )
+                # the row of that identity is in the log: this one cannot be readmitted under it
+                refused = [*refused, *map(_nameless, clashing)]
                 found = found + Counter(conflicting_id=len(clashes))
             added = int(kept[rows].sum())
             repeated = len(one.batch) - added - len(clashes)
@@ -307,7 +334,12 @@ class Writer:
         for start in range(0, len(batch), SLICE):
             part = batch.slice(start, min(start + SLICE, len(batch)))
             with self.lock:
-                folded = self.state.fold(first + start, part)
+                learned = self.amendments.learn(part, first + start)
+                for user, into in learned.joined:
+                    if self.state.join(user, into):
+                        self.state.owed_users.add(into)
+                self.state.owed_users.update(learned.owed)
+                folded = self.state.fold(first + start, self.amendments.follow(part))
                 users = [self.state.rows.key(row) for row in folded.late_users]
                 self.state.owed_users.update(user for user in users if user is not None)
                 self.state.owed_items.update(folded.late_items)
@@ -345,17 +377,29 @@ class Writer:
             found.update(known[code] for code in chosen)
         return found
 
-    def forget_unnamed(self, items: set[int]) -> None:
-        """Drop those of these items that no row of the log names any more."""
+    def recount_items(self, items: set[int]) -> None:
+        """Find anew when these items had their last event; drop those that no row names."""
         if not items:
             return
-        texts = {self.state.catalog.ids.values[item]: item for item in items}
-        for _, batch in self.log.read():
+        catalog = self.state.catalog
+        texts = {catalog.ids.values[item]: item for item in items}
+        last: dict[int, int] = {}
+        for _, batch in self.log.read(0, self.state.position):
             codes, values = batch.codes("item_id")
-            for code in np.unique(codes[codes >= 0]).tolist():
-                texts.pop(values[code], None)
+            known = np.array([*(texts.get(value, -1) for value in values), -1], dtype=np.int64)
+            mine = known[codes]
+            rows = np.flatnonzero(mine >= 0)
+            if not len(rows):
+                continue
+            kinds, types = batch.codes("event_type")
+            reserved = np.array([*(kind in RESERVED for kind in types), False])[kinds[rows]]
+            times = np.where(reserved, NEVER, batch.times()[rows])
+            for item, time in zip(mine[rows].tolist(), times.tolist(), strict=True):
+                last[item] = max(last.get(item, NEVER), time)
         with self.lock:
-            self.state.catalog.forget(texts.values())
+            for item, time in last.items():
+                catalog.last_event.view[item] = time
+            catalog.forget(item for item in items.difference(last) if not catalog.has_version(item))
 
     def refold(self, users: Sequence[bytes]) -> None:
         """Rebuild these users from the log: what no merge can do (law 1).
@@ -369,16 +413,11 @@ class Writer:
             beside = self.state.scratch()
         if len(users) <= ONE_BY_ONE:
             for user in users:
-                positions, batch = self.log.events_of(user)
-                inside = positions < self.state.position
-                self._refold_into(beside, batch.take(inside), positions[inside])
+                positions, batch = self.meant.events_of(user, known_at=self.state.position)
+                self._refold_into(beside, batch, positions)
         else:
-            wanted = set(users)
-            for first, batch in self.log.read(0, self.state.position):
-                codes, values = batch.codes("user_id")
-                mine = np.append([value in wanted for value in values], False)[codes]
-                rows = np.flatnonzero(mine)
-                self._refold_into(beside, batch.take(rows), first + rows)
+            for positions, batch in self.meant.read(self.state.position, users=set(users)):
+                self._refold_into(beside, batch, positions)
         for user in users:
             with self.lock:
                 row = self.state.rows.get(user)
@@ -393,23 +432,23 @@ class Writer:
 
     def as_of(self, user: bytes, at: int, known_at: Position | None = None) -> ProfileState:
         """A state of this user alone from the events up to `at` that lay before `known_at`."""
-        positions, batch = self.log.events_of(user)
         stop = self.state.position if known_at is None else known_at
-        inside = (batch.times() <= at) & (positions < stop)
+        positions, batch = self.meant.events_of(user, at=at, known_at=stop)
         with self.lock:
             past = self.state.scratch()
-            past.fold_users(batch.take(inside), positions[inside], refolding=True)
+            past.catalog = past.catalog.known_at(stop)
+            past.fold_users(batch, positions, refolding=True)
             past.position = stop
         return past
 
     def positions_of_import(self, import_id: int) -> tuple[I64, set[bytes], bool, set[int]]:
-        """Where an import's rows lie, whose they are, whether items are described among them,
-        and which items without any description they name.
+        """Where an import's rows lie, whose they are, whether items or links are among them,
+        which others depend on, and which items rest on them.
         """
         found: list[I64] = []
         users: set[bytes] = set()
-        items = False
-        unknown: set[int] = set()
+        shared = False
+        named: set[int] = set()
         for first, batch in self.log.read():
             mask = np.nan_to_num(batch.numbers("import_id")) == import_id
             rows = np.flatnonzero(mask & batch.live())
@@ -418,24 +457,29 @@ class Writer:
                 codes, _ = batch.codes("user_id")
                 part = batch.take(rows)
                 users.update(_users_in(part))
-                unknown |= self.state.catalog.undescribed(part)
-                items = items or bool((codes[rows] < 0).any())
+                named |= self.state.catalog.resting_on(part)
+                shared = (
+                    shared or bool((codes[rows] < 0).any()) or ALIAS in part.codes("event_type")[1]
+                )
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
-        return positions, users, items, unknown
+        return positions, users, shared, named
 
 
-def _clash(where: str, line: int, row: Mapping[str, object]) -> Refused:
-    fields = {name: value for name, value in row.items() if value is not None}
-    for name in ("digest", "check"):
-        fields.pop(name, None)
-    return Refused(
-        where,
-        line,
-        "conflicting_id",
-        f"event id {row['event_id']!r} is in the log with other content; "
-        "to mend it: send a correction under a new id",
-        fields,
-    )
+def _refused(
+    where: str, batch: EventBatch, lines: I64, rule: str, wrong: Mapping[int, str]
+) -> list[Refused]:
+    """Rows of a clean batch that are refused after all: row → why, and how to mend it."""
+    out = []
+    for row, reason in wrong.items():
+        [content] = batch.take([row]).to_pylist()
+        digest = content.pop("digest").hex()
+        fields = {k: v for k, v in content.items() if v is not None and k != "check"}
+        out.append(Refused(where, int(lines[row]), rule, reason, {**fields, "digest": digest}))
+    return out
+
+
+def _nameless(refused: Refused) -> Refused:
+    return replace(refused, row={k: v for k, v in refused.row.items() if k != "digest"})
 
 
 def _users_in(batch: EventBatch) -> set[bytes]:

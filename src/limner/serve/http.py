@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -105,6 +105,26 @@ def put_user(app: Shop, user_id: UserId, attributes: Attributes) -> Response:
     return _accepted([app.put_user(user_id, attributes)])
 
 
+@router.put(
+    "/users/{user_id}/alias",
+    tags=["users"],
+    summary="Link an id used before to a user",
+    responses=answers(Accepted),
+)
+def put_alias(
+    app: Shop,
+    user_id: UserId,
+    previous_id: Annotated[
+        str, Body(embed=True, description="The id used before.", examples=["visitor-8f2"])
+    ],
+) -> Response:
+    """The history of the id before, of a visitor not yet known, joins the user's.
+
+    What it does later is the user's too. Refused if it belongs to another user.
+    """
+    return _accepted([app.alias(previous_id, user_id)])
+
+
 def _accepted(parts: Sequence[Recorded], unreadable: Sequence[Refused] = ()) -> Response:
     added, repeated = sum(part.added for part in parts), sum(part.repeated for part in parts)
     rows = [*unreadable, *(row for part in parts for row in part.refused)]
@@ -139,10 +159,14 @@ def get_portrait(
         str | None,
         Query(description="As of this event time: no later event counts.", examples=["2017-12-01"]),
     ] = None,
+    known_at: Annotated[
+        int | None,
+        Query(ge=0, description="From what lay in the log before this position.", examples=[1000]),
+    ] = None,
 ) -> Response:
     """What is known of a user now, or at a point in time: four sections of slots."""
     when = None if at is None else moment(at, app.config.timezone)
-    return json_answer(app.portrait(user_id, at=when))
+    return json_answer(app.portrait(user_id, at=when, known_at=known_at))
 
 
 @router.get(

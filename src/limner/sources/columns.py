@@ -57,7 +57,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "invoiceid", "transactionid", "cartid", "visitid", "gasessionid",
     ),
     "recommendation_id": ("recommendationid",),
-    "target_user_id": ("targetuserid", "targetuser", "followeeid"),
+    "target_user_id": ("targetuserid", "targetuser", "followeeid", "previousid", "previoususerid"),
     "tz": ("tz", "timezone"),
 }  # fmt: skip
 

@@ -9,8 +9,8 @@ import msgspec
 
 from limner.errors import InputError
 from limner.events.batch import PROPERTY
-from limner.events.raw import RawBatch, Refused
-from limner.events.vocabulary import RESERVED
+from limner.events.raw import ALIAS, RawBatch, Refused
+from limner.events.vocabulary import RESERVED, canonical
 from limner.sources.columns import Columns, field_of
 from limner.sources.rows import Row, fault, to_raw
 
@@ -155,6 +155,9 @@ def _event(item: Row) -> Row:
             for name, inner in value.items():
                 out[PROPERTY + name] = inner
             continue
+        if key == "type" and value == "alias":  # as Segment calls it
+            out.setdefault("event_type", ALIAS)
+            continue
         if key == "source" and isinstance(value, str):
             out["source"] = value
             continue
@@ -191,7 +194,7 @@ def _batch(
     added = []
     for _, _, event in rows:
         # What an item or a user is needs no time: it is so from ever, as in a file without times.
-        dated = str(event.get("event_type")).strip() not in RESERVED
+        dated = canonical(str(event.get("event_type"))) not in RESERVED
         timeless = dated and event.get("timestamp") in (None, "")
         # An event with an id is the same one however often, and whenever, it is sent.
         nameless = event.get("event_id") in (None, "")

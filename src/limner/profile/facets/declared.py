@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limner.events.batch import PROPERTY, plain_text
-from limner.events.raw import USER
+from limner.events.raw import EXPIRES, USER
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View
 from limner.profile.merge import POSITION, TIME, Column, Values
@@ -46,6 +46,8 @@ class Declared:
         index, keys, words = [], [], []
         if len(touched):
             for attribute in events.batch.properties:
+                if attribute == EXPIRES:
+                    continue
                 found, given = events.batch.codes(PROPERTY + attribute)
                 rows = touched[found[touched] >= 0]
                 if len(rows):
