@@ -19,6 +19,7 @@ from limner.model.blend import (
     Task,
     candidate_ndcg,
     learn_weights,
+    logit_weights,
     remove_seen,
     total,
 )
@@ -117,6 +118,42 @@ def test_weights_go_to_the_part_that_knows() -> None:
     weights = learn_weights(found)
     assert weights[1] > 3 * weights[0]
     assert candidate_ndcg(found, weights).mean() > candidate_ndcg(found, np.array([1, 1])).mean()
+
+
+def asked(n: int, seed: int, *, crowded: bool) -> Candidates:
+    """30 candidates of each user, one of them true, and two parts that know of it.
+
+    `crowded`: the second part is loudest about items that never come true, so the likelihood
+    trusts it less than a ranking should.
+    """
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((n, 30), dtype=bool)
+    truth[np.arange(n), rng.integers(0, 30, n)] = True
+    scores = rng.normal(size=(n, 30, 2)).astype(np.float32)
+    scores[:, :, 0] += 0.5 * truth
+    scores[:, :, 1] += (3.0 if crowded else 0.5) * truth
+    if crowded:
+        loud = (rng.random((n, 30)) < 0.04) & ~truth
+        scores[loud, 1] += 60.0
+    return Candidates(
+        np.broadcast_to(np.arange(30), (n, 30)).copy(),
+        scores,
+        np.ones((n, 30), dtype=bool),
+        truth,
+        np.ones(n, dtype=np.int64),
+    )
+
+
+def test_noise_does_not_move_the_weights_off_the_likelihood() -> None:
+    for seed in range(4):
+        found = asked(400, seed, crowded=False)
+        assert learn_weights(found).tolist() == logit_weights(found).tolist()
+
+
+def test_a_better_ranking_beyond_doubt_is_taken() -> None:
+    found, fresh = asked(1500, 0, crowded=True), asked(1500, 1, crowded=True)
+    learned, logit = learn_weights(found), logit_weights(found)
+    assert candidate_ndcg(fresh, learned).mean() > 1.2 * candidate_ndcg(fresh, logit).mean()
 
 
 def test_with_nothing_to_learn_from_the_weights_are_even() -> None:
