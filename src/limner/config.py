@@ -25,6 +25,7 @@ from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.privacy.admit import PrivacyConfig
 from limner.profile import facets
 from limner.profile.facet import FacetConfig, duration
+from limner.profile.population import PopulationConfig
 from limner.recommend.rank import RecommendConfig
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class Config:
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    population: PopulationConfig = field(default_factory=PopulationConfig)
     facet: Sequence[FacetConfig] = ()
     """Facets of the domain, then those of limner.toml; one of the same name replaces."""
 
@@ -153,6 +155,9 @@ def parse(
     merged.update({key: value for key, value in over.items() if value})
     domain = _domain(str(merged.get("domain", "ecommerce")), where)
     own_facets = merged.pop("facet", [])
+    if isinstance(merged.get("population", {}), Mapping):
+        own = {key: value for key, value in merged.get("population", {}).items() if value != ""}
+        merged["population"] = {**domain.get("population", {}), **own}
     if not isinstance(own_facets, list):
         raise ConfigError("facet is no list of tables", where=where, mend="write it as [[facet]]")
     config = build(Config, merged, where)
@@ -182,6 +187,12 @@ def _check_numbers(config: Config, where: str) -> None:
     ):
         if value < 1:
             raise ConfigError(f"{key} = {value} is too small", where=where, mend="use 1 or more")
+    if config.population.clusters < 0:
+        raise ConfigError(
+            f"population.clusters = {config.population.clusters} is too small",
+            where=where,
+            mend="use 0 for none, or how many to try",
+        )
     if not 0 <= config.serve.port <= 65_535:
         raise ConfigError(
             f"serve.port = {config.serve.port} is no port", where=where, mend="use 0 to 65535"

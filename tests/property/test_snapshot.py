@@ -17,6 +17,7 @@ from limner.profile.facets import build
 from limner.profile.population import Population
 from limner.profile.snapshot import Snapshots
 from limner.profile.state import ProfileState
+from limner.profile.survey import survey
 from limner.testing.laws import START, Row, differences, empty_state, event_rows, item_rows
 
 WEIGHTS = {"purchase": 1.0, "view": 0.2}
@@ -75,7 +76,7 @@ def test_a_loaded_state_is_the_saved_one_and_folds_on_alike(
     state = filled(items, rows)
     if erased and state.rows:
         state.erase(min(state.rows))
-    population = Population.of(state, NOW)
+    population = survey(state, NOW)
     extra = {"scales": np.arange(3.0)}
     with TemporaryDirectory() as folder:
         snapshots = Snapshots(Path(folder), "log")
@@ -94,9 +95,7 @@ def test_a_loaded_state_is_the_saved_one_and_folds_on_alike(
             results.append((first.late_items, second.late_users))
         assert results[0] == results[1]
         assert differences(state, other) == []
-        assert portraits(other, Population.of(other, NOW)) == portraits(
-            state, Population.of(state, NOW)
-        )
+        assert portraits(other, survey(other, NOW)) == portraits(state, survey(state, NOW))
         # the loaded arrays are copy-on-write: folding on left the files as they were
         assert loaded(Path(folder)) is not None
 
@@ -121,7 +120,7 @@ ROWS: list[Row] = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     state = filled(ITEMS, ROWS)
-    Snapshots(tmp_path, "log").save(state, Population.of(state, NOW), {})
+    Snapshots(tmp_path, "log").save(state, survey(state, NOW), {})
     return tmp_path
 
 
@@ -132,7 +131,7 @@ def files(folder: Path) -> list[Path]:
 
 def test_an_empty_state_is_saved_and_loaded(tmp_path: Path) -> None:
     state = empty_state(facets())
-    Snapshots(tmp_path, "log").save(state, Population.of(state, NOW), {})
+    Snapshots(tmp_path, "log").save(state, survey(state, NOW), {})
     found = loaded(tmp_path)
     assert found is not None
     assert len(found[0]) == 0

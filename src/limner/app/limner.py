@@ -37,6 +37,7 @@ from limner.profile.population import Population
 from limner.profile.portrait import Portrait
 from limner.profile.snapshot import Snapshots
 from limner.profile.state import ProfileState
+from limner.profile.survey import survey
 from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
 from limner.recommend.recommend import recommend
@@ -138,7 +139,8 @@ class Limner:
             self.writer.amendments = Amendments.from_arrays(kept)
         self._snapshot_at = self.state.position
         caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
-        if loaded is None or caught > SNAPSHOT_EVERY:
+        other = self.population.config != self.config.population
+        if loaded is None or caught > SNAPSHOT_EVERY or other:
             self.refresh_population()
 
     def close(self) -> None:
@@ -179,9 +181,13 @@ class Limner:
             self._snapshot_at = self.state.position
 
     def refresh_population(self) -> None:
-        """Take stock of all users, for percentiles, tiers and shares against everybody."""
-        with self.writer.lock:
-            self.population = Population.of(self.state, self.now())
+        """Take stock of all users: percentiles, tiers, quintiles, clusters, shares of everybody.
+
+        Readers and the writer go on meanwhile: the lock is taken for a chunk of users at a time.
+        """
+        self.population = survey(
+            self.state, self.now(), self.config.population, lock=self.writer.lock
+        )
 
     # -- taking in ---------------------------------------------------------------------------
 

@@ -46,6 +46,14 @@ MEANINGS: Mapping[str, str] = {
     "serve.port": "The port; 0 for any that is free.",
     "serve.api_key": "What requests must carry; empty: only this machine may ask. Better set as "
     "LIMNER_API_KEY than written here.",
+    "population": "What users are compared by; slots are named section.name, empty for the "
+    "domain's own.",
+    "population.recency": "The slot, in days, that says how lately: for quintiles and segments.",
+    "population.frequency": "The slot that says how often.",
+    "population.monetary": "The slot that says for how much; it makes the tier too.",
+    "population.interests": "The keyed slot whose shares make clusters.",
+    "population.clusters": "At most so many clusters are tried; 0 for none.",
+    "population.seed": "Makes clusters repeatable.",
     "facet": "A facet of your own, or one of the domain's replaced by its name.",
     "facet.name": "Unique; slots and evidence refer to it.",
     "facet.kind": "declared, count, sum, rate, recency, frequency, sessions, moments, quantiles, "

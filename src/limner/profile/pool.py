@@ -9,6 +9,7 @@ of each overflow, added up, since a key that was dropped may come back and be dr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -133,29 +134,56 @@ class Pool:
             for column in self.spec.columns
         }
 
-    def every(self) -> tuple[I64, npt.NDArray[Any], Values]:
-        """(rows, keys, columns) of all entries of all users; for population passes."""
-        rows, keys = [], []
+    def every(self, rows: I64 | None = None) -> tuple[I64, npt.NDArray[Any], Values]:
+        """(users, keys, columns) of all entries of all users; for population passes.
+
+        Of these `rows` only, if given; a user is then a place in `rows`.
+        """
+        owners, keys = [], []
         columns: dict[str, list[Any]] = {column.name: [] for column in self.spec.columns}
-        for size, cls in enumerate(self._classes):
-            owners = np.flatnonzero(self._class.view == size)
-            if not len(owners):
-                continue
-            blocks = self._block.view[owners]
+        for cls, mine, blocks in self._blocks_of(rows):
             inside = np.arange(cls.capacity) < cls.count.view[blocks][:, None]
-            rows.append(np.broadcast_to(owners[:, None], inside.shape)[inside])
+            owners.append(np.broadcast_to(mine[:, None], inside.shape)[inside])
             keys.append(cls.keys.view[blocks][inside])
             for column in self.spec.columns:
                 data = cls.columns[column.name].view[blocks]
                 columns[column.name].append(_shaped(data, column)[inside])
-        if not rows:
+        if not owners:
             none, empty = self._no_entries()
             return np.empty(0, np.int64), none, empty
         return (
-            np.concatenate(rows),
+            np.concatenate(owners),
             np.concatenate(keys),
             {name: np.concatenate(parts) for name, parts in columns.items()},
         )
+
+    def find(self, rows: I64, key: int) -> tuple[I64, Values]:
+        """(places in `rows`, columns) of the users among `rows` who have an entry of a key."""
+        owners = []
+        columns: dict[str, list[Any]] = {column.name: [] for column in self.spec.columns}
+        for cls, mine, blocks in self._blocks_of(rows):
+            same = cls.keys.view[blocks] == key
+            same &= np.arange(cls.capacity) < cls.count.view[blocks][:, None]
+            which, place = same.nonzero()
+            owners.append(mine[which])
+            for column in self.spec.columns:
+                cells = _shaped(cls.columns[column.name].view, column)
+                columns[column.name].append(cells[blocks[which], place])
+        if not owners:
+            return np.empty(0, np.int64), self._no_entries()[1]
+        return np.concatenate(owners), {n: np.concatenate(parts) for n, parts in columns.items()}
+
+    def counts(self, rows: I64) -> I64:
+        """How many entries each of these users has."""
+        return self._counts(rows)
+
+    def _blocks_of(self, rows: I64 | None) -> Iterator[tuple[_Class, I64, I64]]:
+        """(class, users, their blocks) for each class that a user has a block in."""
+        classes = self._class.view if rows is None else self._class.view[rows]
+        for size, cls in enumerate(self._classes):
+            mine = np.flatnonzero(classes == size)
+            if len(mine):
+                yield cls, mine, self._block.view[mine if rows is None else rows[mine]]
 
     def add(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
         """Merge contributions: (row, key) may repeat, in any order."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from limner.events.batch import I64, EventBatch
 from limner.events.log import Position
+from limner.profile import standing
 from limner.profile.events import Events
 from limner.profile.facet import SECTIONS, Facet, Slot
 from limner.profile.population import Population, StateView
@@ -51,9 +52,9 @@ def read(
     sections: dict[str, dict[str, Slot]] = {name: {} for name in SECTIONS}
     if row >= 0:
         view = StateView(state, row, population)
-        for facet in state.facets:
-            for slot in facet.read(view, now):
-                sections[slot.section][slot.name] = slot
+        found = [slot for facet in state.facets for slot in facet.read(view, now)]
+        for slot in (*found, *standing.slots(view, population, now, found)):
+            sections[slot.section][slot.name] = slot
     return Portrait(
         user_id,
         now,

@@ -48,8 +48,6 @@ class _Manifest(msgspec.Struct, frozen=True):
     layout: str
     position: int
     log: str
-    population_users: int
-    population_at: int
     size: int
     crc32: int
     blobs: dict[str, _Blob]
@@ -151,21 +149,8 @@ def _save(
         tables[f"catalog.{name}"] = pa.table({"word": array})
     for name, vocabulary in state.words.items():
         tables[f"words.{name}"] = pa.table({"word": pa.array(vocabulary.values, pa.string())})
-    for facet, sums in population.sums.items():
-        tables[f"sums.{facet}"] = pa.table(
-            {
-                "key": pa.array(sums[0], pa.int64()),
-                "sums": pa.array(sums[1].tolist(), pa.list_(pa.float64(), sums[1].shape[1])),
-            }
-        )
-    tables["quantiles"] = pa.table(
-        {
-            "slot": pa.array(list(population.quantiles), pa.string()),
-            "grid": pa.array(
-                [row.tolist() for row in population.quantiles.values()], pa.list_(pa.float64())
-            ),
-        }
-    )
+    for name, table in population.tables().items():
+        tables[f"population.{name}"] = table
     blobs: dict[str, _Blob] = {}
     with (work / DATA).open("wb") as file:
         for name, array in arrays.items():
@@ -180,8 +165,6 @@ def _save(
         state.layout,
         state.position,
         log,
-        population.users,
-        population.at,
         size,
         _crc32(work / DATA),
         blobs,
@@ -252,30 +235,19 @@ def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Populat
     }
     state.load(arrays)
     state.position = manifest.position
-    sums = {
-        name.removeprefix("sums."): (
-            table["key"].to_numpy(),
-            np.array(table["sums"].to_pylist(), dtype=np.float64).reshape(
-                len(table), table.schema.field("sums").type.list_size
-            ),
-        )
-        for name, table in tables.items()
-        if name.startswith("sums.")
-    }
-    quantiles = {
-        slot: np.array(grid)
-        for slot, grid in zip(
-            tables["quantiles"]["slot"].to_pylist(),
-            tables["quantiles"]["grid"].to_pylist(),
-            strict=True,
-        )
-    }
+    population = Population.of_tables(
+        {
+            name.removeprefix("population."): table
+            for name, table in tables.items()
+            if name.startswith("population.")
+        }
+    )
     extra = {
         name.removeprefix("extra."): array
         for name, array in arrays.items()
         if name.startswith("extra.")
     }
-    return Population(manifest.population_users, manifest.population_at, quantiles, sums), extra
+    return population, extra
 
 
 def _append(file: BinaryIO, body: bytes, dtype: str = "", shape: tuple[int, ...] = ()) -> _Blob:

@@ -322,11 +322,20 @@ class ProfileState:
         """The texts behind the codes of a path."""
         return vocabulary(path, self.catalog, self.words)
 
-    def totals(self, facet: str, now: int) -> tuple[I64, F64]:
-        """Over all users: (keys ascending, sums of a map's numeric columns), decayed to `now`."""
+    def totals(self, facet: str, now: int, rows: I64 | None = None) -> tuple[I64, F64]:
+        """Over all users, or those of `rows`: (keys ascending, sums of a map's numeric columns).
+
+        Decayed to `now`.
+        """
         pool = self.pools[facet]
-        _, keys, values = pool.every()
-        unique, inverse = np.unique(keys, return_inverse=True)
+        _, keys, values = pool.every(rows)
+        if keys.dtype.itemsize <= 4:  # codes, which lie close together
+            least = int(keys.min(initial=0))
+            there = np.bincount(keys.astype(np.int64) - least) > 0
+            unique = np.flatnonzero(there) + least
+            inverse = (np.cumsum(there) - 1)[keys.astype(np.int64) - least]
+        else:
+            unique, inverse = np.unique(keys, return_inverse=True)
         sums: list[Any] = []
         for column in pool.spec.columns:
             if column.op not in ("sum", "decay"):

@@ -28,6 +28,7 @@ from limner.events.raw import ITEM, USER
 from limner.profile.facet import COUNTED, Facet, Slot
 from limner.profile.population import Population, StateView
 from limner.profile.state import LATENESS, ProfileState
+from limner.profile.survey import survey
 
 Row = dict[str, Any]
 
@@ -371,7 +372,7 @@ class FacetLaws:
             # made anew, so that the dictionaries of its columns are in the new order too
             strange.fold_users(EventBatch.of([rows[i] for i in part.tolist()]), positions[part])
         now = START + 2 * LATENESS
-        populations = Population.of(state, now), Population.of(strange, now)
+        populations = survey(state, now), survey(strange, now)
         for user in state.rows:
             one = slots_of(state, user, populations[0], now)
             other = slots_of(strange, user, populations[1], now)

@@ -9,8 +9,8 @@ from limner.events.batch import DAY, SECOND, EventBatch
 from limner.profile import portrait
 from limner.profile.facet import FacetConfig, Slot
 from limner.profile.facets import build
-from limner.profile.population import Population
 from limner.profile.state import ProfileState
+from limner.profile.survey import survey
 
 Row = dict[str, Any]
 NOW = 20_000 * DAY
@@ -40,7 +40,7 @@ def state_of(kind: str, rows: list[Row], *, timezone: str = "UTC", **config: Any
 
 
 def slots_of(state: ProfileState, user: bytes = USER, now: int = NOW) -> dict[str, Slot]:
-    found = portrait.read(state, state.rows[user], Population.of(state, now), now, user_id="u")
+    found = portrait.read(state, state.rows[user], survey(state, now), now, user_id="u")
     return dict(found.value)
 
 

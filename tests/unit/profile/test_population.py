@@ -11,8 +11,9 @@ from limner.events.batch import DAY, EventBatch
 from limner.profile import portrait
 from limner.profile.facet import FacetConfig
 from limner.profile.facets import build
-from limner.profile.population import SAMPLE, Population
+from limner.profile.population import Population
 from limner.profile.state import ProfileState
+from limner.profile.survey import survey
 
 NOW = 20_000 * DAY
 SPEND = build([FacetConfig("spend", "sum", "value")])
@@ -34,7 +35,7 @@ def spent(amounts: dict[int, float]) -> ProfileState:
 
 
 def place(state: ProfileState, user: int) -> tuple[float | None, str | None]:
-    population = Population.of(state, NOW)
+    population = survey(state, NOW)
     row = state.rows[user.to_bytes(16, "big")]
     slot = portrait.read(state, row, population, NOW, user_id="").value["spend"]
     return slot.percentile, slot.tier
@@ -59,18 +60,25 @@ def test_few_users_have_no_places() -> None:
 
 def test_nobody_and_a_user_without_a_row() -> None:
     state = ProfileState(SPEND)
-    population = Population.of(state, NOW)
+    population = survey(state, NOW)
     assert (population.users, population.quantiles) == (0, {})
     assert portrait.read(state, -1, population, NOW, user_id="x").sections() == {
         name: {} for name in ("basic", "behaviour", "interests", "value")
     }
 
 
-def test_the_sample_of_many_users_is_fair_and_does_not_depend_on_arrival() -> None:
-    amounts = {user: float(user) for user in range(3 * SAMPLE)}
+def test_quantiles_are_exact_and_do_not_depend_on_arrival() -> None:
+    amounts = {user: float(user) for user in range(3_001)}
     one, other = spent(amounts), spent(dict(reversed(list(amounts.items()))))
-    grids = [Population.of(state, NOW).quantiles["spend"] for state in (one, other)]
+    grids = [survey(state, NOW).quantiles["spend"] for state in (one, other)]
     np.testing.assert_array_equal(grids[0], grids[1])
-    # three standard errors of a sample's quantiles
-    exact = np.linspace(0, 3 * SAMPLE - 1, len(grids[0]))
-    assert np.abs(grids[0] - exact).max() < 3 * 3 * SAMPLE * 0.5 / SAMPLE**0.5
+    np.testing.assert_allclose(grids[0], np.linspace(0, 3_000, 201))
+
+
+def test_many_percentiles_are_as_one() -> None:
+    population = survey(spent({user: float(user % 30) for user in range(100)}), NOW)
+    values = np.array([-1.0, 0.0, 7.5, 8.0, 29.0, 99.0])
+    one = [population.percentile("spend", value) for value in values.tolist()]
+    assert population.percentiles("spend", values).tolist() == one
+    assert np.isnan(population.percentiles("nothing", values)).all()
+    assert np.isnan(Population().percentiles("spend", values)).all()

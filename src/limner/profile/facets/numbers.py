@@ -209,10 +209,15 @@ class Distinct:
 
 
 def estimate(registers: npt.NDArray[np.uint8]) -> float:
-    """The number of different things behind HyperLogLog registers (…, 256)."""
-    m = registers.shape[-1]
-    raw = 0.7213 / (1 + 1.079 / m) * m * m / np.exp2(-registers.astype(np.float64)).sum(-1)
-    empty = (registers == 0).sum(-1)
-    if raw <= 2.5 * m and empty:
-        return float(m * np.log(m / empty))
-    return float(raw)
+    """The number of different things behind HyperLogLog registers (256,)."""
+    rest = np.exp2(-registers[registers > 0].astype(np.float64)).sum(keepdims=True)
+    return float(estimated(rest, np.array([(registers == 0).sum()]))[0])
+
+
+def estimated(rest: F64, empty: I64) -> F64:
+    """The same of many: Σ 2^(−rank) of each one's filled registers, and how many are empty."""
+    m = REGISTERS
+    raw = 0.7213 / (1 + 1.079 / m) * m * m / (rest + empty)
+    linear = m * np.log(m / np.maximum(empty, 1))
+    out: F64 = np.where((raw <= 2.5 * m) & (empty > 0), linear, raw)
+    return out

@@ -1,0 +1,425 @@
+"""Slots of many users at once, for the kinds of facets that come with Limner.
+
+A facet's `read` says what one user's slots are; `offered` says the same in columns, vectorised
+for these kinds and one by one for any other. Both come to the same: a property test holds them
+together. A kind is added by registering a function for its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial, singledispatch
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.events.arrays import Vocabulary
+from limner.events.batch import DAY, F64, I64, Bool
+from limner.events.matching import Column, numbers
+from limner.profile.facet import Facet, FacetConfig, duration
+from limner.profile.facets.affinity import Affinity
+from limner.profile.facets.counting import Count, Frequency, Histogram, Recency
+from limner.profile.facets.declared import NAMES, VALUES, Declared
+from limner.profile.facets.history import History
+from limner.profile.facets.keyed import HOURS, Keys, keys_of
+from limner.profile.facets.money import MONTH, PriceLevel, Rate, Sum
+from limner.profile.facets.numbers import REGISTERS, Distinct, Moments, estimated
+from limner.profile.facets.opinion import Preference, Sentiment
+from limner.profile.facets.sessions import Sessions
+from limner.profile.merge import NEVER, scaled
+from limner.profile.users import Offer, SlotColumn, Users, read_one_by_one
+from limner.profile.words import WEEKDAYS
+
+
+@singledispatch
+def offered(facet: Facet, users: Users) -> Offer:
+    """The slots of a facet by path ("section.name"), each read when it is called."""
+    return read_one_by_one(facet, users)
+
+
+def vectorised(facet: Facet) -> bool:
+    """Whether there is a faster way to read this facet of many users than one by one."""
+    return offered.dispatch(type(facet)) is not offered.dispatch(object)
+
+
+def facet_slots(users: Users, wanted: Collection[str]) -> Offer:
+    """The slots of all facets by path.
+
+    Those that can only be read one by one take part only if a path is `wanted` that no other has.
+    """
+    found: dict[str, Callable[[], SlotColumn]] = {}
+    for facet in users.state.facets:
+        if vectorised(facet):
+            found |= offered(facet, users)
+    if not set(wanted) <= found.keys():
+        for facet in users.state.facets:
+            if not vectorised(facet):
+                found |= offered(facet, users)
+    return found
+
+
+def _path(config: FacetConfig, name: str = "") -> str:
+    return f"{config.section}.{name or config.name}"
+
+
+def _number(
+    facet: Facet,
+    users: Users,
+    value: npt.NDArray[Any],
+    known: Bool,
+    n: npt.NDArray[Any],
+    newest: I64,
+    half_life: float | None = None,
+    sure: npt.NDArray[Any] | None = None,
+) -> SlotColumn:
+    certain = users.confidence(n if sure is None else sure, newest, half_life)
+    return SlotColumn(known, numbers(value, known), n, newest, certain, facet.name)
+
+
+@offered.register
+def _(facet: History, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        sure = users.confidence(n, newest)
+        return SlotColumn(n > 0, None, n, newest, sure, facet.name, keyed)
+
+    def keyed(item: str) -> Mapping[str, Column]:
+        (n,) = users.fixed(facet.name, "n")
+        pool = users.state.pools[facet.name]
+        who, _ = pool.find(users.rows, users.state.catalog.ids.code(item))
+        count = np.bincount(who, minlength=len(users))
+        return {"": replace(numbers(count, n > 0), present=count > 0)}
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: Declared, users: Users) -> Offer:
+    pool, config = users.state.pools[facet.name], facet.config
+
+    def read(code: int) -> SlotColumn:
+        who, values = pool.find(users.rows, code)
+        known = np.zeros(len(users), dtype=bool)
+        codes, newest = np.full(len(users), -1, dtype=np.int32), np.full(len(users), NEVER)
+        known[who], codes[who], newest[who] = True, values["value"], values["t"]
+        words = users.vocabulary(VALUES)
+        ones = np.ones(len(users))
+        sure = users.confidence(20 * ones, np.where(newest == 0, users.now, newest))
+        return SlotColumn(
+            known, Column("text", codes, known, words), ones, newest, sure, facet.name
+        )
+
+    names = users.vocabulary(NAMES).values
+    return {_path(config, name): partial(read, code) for code, name in enumerate(names) if name}
+
+
+@offered.register
+def _(facet: Count, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        if not facet.config.key:
+            return _number(facet, users, n, n > 0, n, newest)
+        sure = users.confidence(n, newest)
+        return SlotColumn(n > 0, None, n, newest, sure, facet.name, keyed)
+
+    def keyed(key: str) -> Mapping[str, Column]:
+        (n,) = users.fixed(facet.name, "n")
+        code = key_words(keys_of(facet.config), users.vocabulary).code(key)
+        who, values = users.state.pools[facet.name].find(users.rows, code)
+        return {"": _spread(users, who, values["count"], n > 0)}
+
+    return {_path(facet.config): read}
+
+
+def key_words(keys: Keys, vocabulary: Callable[[str], Vocabulary]) -> Vocabulary:
+    """What keys are called, by their codes."""
+    if keys.texts:
+        return vocabulary(keys.texts[0][1])
+    return Vocabulary(keys.names(None))  # type: ignore[arg-type]  # hours and ranges ask nobody
+
+
+def _sums(users: Users, owner: I64, values: npt.NDArray[Any]) -> F64:
+    """The sum of each user's values."""
+    return np.asarray(np.bincount(owner, weights=values, minlength=len(users)), dtype=np.float64)
+
+
+def _spread(users: Users, who: I64, values: npt.NDArray[Any], known: Bool) -> Column:
+    """A number for those who have a key, 0 for the others that the slot is known of."""
+    out, present = np.zeros(len(users)), np.zeros(len(users), dtype=bool)
+    out[who], present[who] = values, True
+    return replace(numbers(out, known), present=present & known)
+
+
+@offered.register
+def _(facet: Recency, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        days = (users.now - newest.astype(np.float64)) / DAY
+        return _number(facet, users, days, n > 0, n, newest)
+
+    return {_path(facet.config, "days_since_" + facet.name): read}
+
+
+@offered.register
+def _(facet: Histogram, users: Users) -> Offer:
+    hours = facet.config.key == "hour"
+    names = list(HOURS if hours else WEEKDAYS)
+
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        sure = users.confidence(n, newest)
+        return SlotColumn(n > 0, None, n, newest, sure, facet.name, keyed)
+
+    def keyed(key: str) -> Mapping[str, Column]:
+        n, bins = users.fixed(facet.name, "n", "bins")
+        count = bins[:, names.index(key)] if key in names else np.zeros(len(users))
+        return {"": replace(numbers(count, n > 0), present=count > 0)}
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: Frequency, users: Users) -> Offer:
+    half = duration(facet.config.half_life)
+
+    def read() -> SlotColumn:
+        n, newest, first, recent = users.fixed(facet.name, "n", "t", "first", "recent")
+        seen = 1 - np.exp2(-np.maximum(users.age(first), DAY) / half)
+        faded = scaled(recent, users.age(newest), facet.columns[1])
+        per_day = faded * np.log(2) / half * DAY / seen
+        return _number(facet, users, per_day, n > 0, n, newest, half)
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: Moments, users: Users) -> Offer:
+    def read(ending: str) -> SlotColumn:
+        n, newest, powers = users.fixed(facet.name, "n", "t", "powers")
+        mean, square, cube = (powers / np.maximum(n, 1)[:, None]).T
+        second = np.where(square - mean**2 < 1e-12 * square, 0.0, square - mean**2)
+        value = mean
+        if ending == "_variance":
+            value = np.where(n > 1, second * n / np.maximum(n.astype(np.float64) - 1, 1), 0.0)
+        elif ending == "_skew":
+            third = cube - 3 * mean * square + 2 * mean**3
+            value = np.divide(third, second**1.5, out=np.zeros(len(users)), where=second > 0)
+        return _number(facet, users, value, n > 0, n, newest)
+
+    endings = ("", "_variance", "_skew")
+    return {_path(facet.config, facet.name + ending): partial(read, ending) for ending in endings}
+
+
+@offered.register
+def _(facet: Distinct, users: Users) -> Offer:
+    items = facet.config.key in ("", "item_id")
+
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        owner, _, values = users.entries(facet.name)
+        empty = REGISTERS - np.bincount(owner, minlength=len(users))
+        rest = _sums(users, owner, np.exp2(-values["rank"].astype(np.float64)))
+        different = estimated(rest, empty)
+        different = np.round(np.minimum(different, n) if items else different)
+        return _number(facet, users, different, n > 0, n, newest)
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: Preference, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        sure = users.confidence(n, newest)
+        return SlotColumn(n > 0, None, n, newest, sure, facet.name, keyed)
+
+    def keyed(key: str) -> Mapping[str, Column]:
+        (n,) = users.fixed(facet.name, "n")
+        code = key_words(keys_of(facet.config, "item_id"), users.vocabulary).code(key)
+        who, values = users.state.pools[facet.name].find(users.rows, code)
+        found = _spread(users, who, values["opinion"], n > 0)
+        return {"": replace(found, present=found.known & (found.values != 0))}
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: Sentiment, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest, mood, texts = users.fixed(facet.name, "n", "t", "mood", "texts")
+        known = (n > 0) & (texts != 0)
+        value = np.divide(mood, texts, out=np.zeros(len(users)), where=known)
+        return _number(facet, users, value, known, n, newest, duration(facet.config.half_life))
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: Sessions, users: Users) -> Offer:
+    pool, config = users.state.pools[facet.name], facet.config
+    basket = "basket" if facet.grouped else facet.name
+
+    def spans() -> tuple[F64, F64]:
+        """(sessions of the kept stretches, how long they lasted together, µs) of each user."""
+        owner, keys, values = users.entries(facet.name)
+        order = np.lexsort((keys, owner))
+        owner, ends = owner[order], values["t"][order]
+        starts = keys[order] * facet.gap + values["start"][order].astype(np.int64)
+        fresh = np.ones(len(order), dtype=bool)
+        fresh[1:] = (owner[1:] != owner[:-1]) | (starts[1:] - ends[:-1] > facet.gap)
+        begins = fresh.nonzero()[0]
+        stops = np.append(begins[1:], len(order)) - 1 if len(order) else begins
+        sessions = np.bincount(owner[begins], minlength=len(users)).astype(np.float64)
+        lasted = (ends[stops] - starts[begins]).astype(np.float64)
+        return sessions, _sums(users, owner[begins], lasted)
+
+    def read(name: str) -> SlotColumn:
+        n, newest, worth = users.fixed(facet.name, "n", "t", "worth")
+        kept = pool.counts(users.rows).astype(np.float64)
+        older = pool.spilled.data[users.rows, 0]
+        known = n > 0
+        sessions, lasted = kept + older, np.zeros(len(users))
+        if not facet.grouped:
+            joined, lasted = spans()
+            lasted = lasted / np.maximum(joined, 1) / 1e6
+            sessions = joined * (1 + older / np.maximum(kept, 1))
+        per = np.where(known, np.maximum(sessions, 1), 1.0)
+        value: npt.NDArray[Any] = sessions
+        if name == f"{basket}_size":
+            value = n / per
+        elif name == f"{basket}_value":
+            value, known = worth / per, known & (worth != 0)
+        elif name == f"{basket}_dwell":
+            value = lasted
+        return _number(facet, users, value, known, n, newest, sure=sessions)
+
+    names = [facet.name, f"{basket}_size", f"{basket}_value"]
+    names += [] if facet.grouped else [f"{basket}_dwell"]
+    return {_path(config, name): partial(read, name) for name in names}
+
+
+@offered.register
+def _(facet: Affinity, users: Users) -> Offer:
+    pool, config = users.state.pools[facet.name], facet.config
+    long = duration(config.half_life)
+
+    def weights(values: Mapping[str, npt.NDArray[Any]]) -> F64:
+        given = values["w"].astype(np.float64).reshape(-1, 2)
+        return scaled(given, users.age(values["t"]), facet.weight)
+
+    def totals() -> tuple[I64, npt.NDArray[Any], F64, F64]:
+        """(users, keys, positive weights, their sums by user); columns short and long."""
+        owner, keys, values = users.entries(facet.name)
+        positive = np.maximum(weights(values), 0)
+        sums = [_sums(users, owner, w) for w in positive.T]
+        return owner, keys, positive, np.stack(sums, axis=1)
+
+    def known_of(n: npt.NDArray[Any], total: F64 | None = None) -> Bool:
+        # where no event weighs less than nothing, some weigh more
+        if total is None and min(config.weights.values(), default=0.0) >= 0:
+            return n > 0
+        return (n > 0) & ((totals()[3] if total is None else total)[:, 1] > 0)
+
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        sure = users.confidence(n, newest, long)
+        return SlotColumn(known_of(n), None, n, newest, sure, facet.name, keyed)
+
+    def keyed(key: str) -> Mapping[str, Column]:
+        code = key_words(facet.keys, users.vocabulary).code(key)
+        n = users.fixed(facet.name, "n")[0]
+        who, values = pool.find(users.rows, code)
+        weight = weights(values)
+        return _Lazy(
+            {
+                "weight": lambda: _spread(users, who, weight[:, 1], known_of(n)),
+                "share": lambda: share(who, weight, n, 1),
+                "": lambda: share(who, weight, n, 1),
+                "recent_share": lambda: share(who, weight, n, 0),
+                "against_all": lambda: against_all(who, weight, n, code),
+            }
+        )
+
+    def share(who: I64, weight: F64, n: npt.NDArray[Any], which: int) -> Column:
+        total = totals()[3]
+        shares = np.maximum(weight[:, which], 0) / np.maximum(total[who, which], 1e-300)
+        return _spread(users, who, shares, known_of(n, total))
+
+    def against_all(who: I64, weight: F64, n: npt.NDArray[Any], code: int) -> Column:
+        own = share(who, weight, n, 1)
+        overall = users.population.share(facet.name, code)
+        if overall <= 0:
+            return replace(own, known=np.zeros(len(users), dtype=bool))
+        return replace(own, values=own.values / overall)
+
+    def drift() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        owner, _, positive, total = totals()
+        shares = positive / np.maximum(total[owner], 1e-300)
+        apart = np.abs(shares[:, 0] - shares[:, 1])
+        moved = 0.5 * _sums(users, owner, apart)
+        moved = np.where(total[:, 0] > 0, moved, 0.0)
+        certain = users.confidence(n, newest, duration(config.short_half_life))
+        known = known_of(n, total)
+        return SlotColumn(known, numbers(moved, known), n, newest, certain, facet.name)
+
+    return {_path(config): read, _path(config, facet.name + "_drift"): drift}
+
+
+class _Lazy(dict[str, Any]):
+    """Columns that are computed when they are asked for."""
+
+    def __getitem__(self, name: str) -> Column:
+        found: Column = super().__getitem__(name)()
+        return found
+
+
+@offered.register
+def _(facet: Sum, users: Users) -> Offer:
+    half = duration(facet.config.half_life)
+
+    def total() -> SlotColumn:
+        n, newest, spent = users.fixed(facet.name, "n", "t", "total")
+        return _number(facet, users, spent, n > 0, n, newest)
+
+    def monthly() -> SlotColumn:
+        n, newest, recent = users.fixed(facet.name, "n", "t", "recent")
+        rate = scaled(recent, users.age(newest), facet.columns[1]) * np.log(2) / half * MONTH
+        return _number(facet, users, rate, n > 0, n, newest, half)
+
+    return {
+        _path(facet.config): total,
+        _path(facet.config, facet.name + "_monthly"): monthly,
+    }
+
+
+@offered.register
+def _(facet: Rate, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest, above, below = users.fixed(facet.name, "n", "t", "a", "b")
+        known = (n > 0) & (below != 0)
+        value = np.divide(above, below, out=np.zeros(len(users)), where=known)
+        return _number(facet, users, value, known, n, newest, duration(facet.config.half_life))
+
+    return {_path(facet.config): read}
+
+
+@offered.register
+def _(facet: PriceLevel, users: Users) -> Offer:
+    def read() -> SlotColumn:
+        n, newest = users.fixed(facet.name, "n", "t")
+        owner, keys, values = users.entries(facet.name)
+        count, log = values["count"].astype(np.float64), values["log"]
+        everybody = users.population.totals(facet.name, keys)
+        shared = everybody[:, 0] > count
+        owner, count, log, everybody = owner[shared], count[shared], log[shared], everybody[shared]
+        apart = log - count * everybody[:, 1] / everybody[:, 0]
+        counted = _sums(users, owner, count)
+        sums = _sums(users, owner, apart)
+        known = counted > 0
+        level = np.exp(np.divide(sums, counted, out=np.zeros(len(users)), where=known))
+        return _number(facet, users, level, known, n, newest)
+
+    return {_path(facet.config): read}
