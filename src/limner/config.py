@@ -82,6 +82,8 @@ class Config:
     """How late an event may be and still be merged; later ones refold their user."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Worth of an event type as a sign of interest, over the domain's."""
+    retention: Mapping[str, str] = field(default_factory=dict)
+    """How long events are kept, by event type; "all" for those that are not named."""
     clean: CleanConfig = field(default_factory=CleanConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
@@ -164,6 +166,8 @@ def parse(
     for zone in (config.timezone, config.clean.tz):
         _check_zone(zone, where)
     duration(config.lateness, where)
+    for name, length in config.retention.items():
+        duration(length, f"{where}, retention.{name}")
     _check_numbers(config, where)
     weights = {**DEFAULT_WEIGHT, **domain.get("weights", {}), **config.weights}
     found: dict[str, FacetConfig] = {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.property.people import START, Row, events, opened, same, seen
+from tests.property.people import ITEMS, START, Row, events, opened, same, seen
 
 from limner.events.amend import effective
 from limner.events.batch import DAY, EventBatch
@@ -173,3 +174,37 @@ def test_a_refund_of_a_linked_id_finds_its_purchase() -> None:
         assert "spend" not in app.portrait("u").value
         assert app.portrait("u").behaviour["events"].value == {"refund": 1}
         assert [event.event_type for event in app.evidence("u", "behaviour.events")] == ["refund"]
+
+
+def test_what_is_kept_no_longer_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    def rows(user: str, days: range, kind: str) -> list[Row]:
+        return [
+            {"user_id": user, "item_id": f"i{day % 6}", "event_type": kind, "value": 2.0,
+             "timestamp": START + day * DAY, "event_id": f"{user}-{kind}-{day}"}
+            for day in days
+        ]  # fmt: skip
+
+    store = f"sqlite:///{tmp_path}/shop.db"
+    with opened(store, retention={"view": "5d", "all": "20d"}) as app, opened() as wanted:
+        app.record([*rows("u1", range(40), "view"), *rows("u1", range(40), "purchase")])
+        app.record([*rows("gone", range(9), "purchase"), *rows("now", range(39, 41), "view")])
+        pseudonym = app.keys.pseudonym("gone")
+        app.put_user("u1", {"tier": "basic"}, at=START)
+        app.put_user("u1", {"tier": "gold", "expires_at": START + 10 * DAY}, at=START + DAY)
+        still = {name: value for name, value in ITEMS[5].items() if name != "item_id"}
+        app.put_item("i5", {**still, "expires_at": START + 30 * DAY}, at=START)
+        app.save_snapshot()
+        done = app.expire()
+        assert (done.users, done.items) == (2, 1)
+        assert app.expire().rows == 0
+        wanted.record([*rows("u1", range(35, 40), "view"), *rows("u1", range(20, 40), "purchase")])
+        wanted.put_user("u1", {"tier": "basic"}, at=START)
+        same(seen(app, "u1"), seen(wanted, "u1"))
+        assert app.replay().differences == []
+        assert not any(part.holds(pseudonym) for part in app.erasables())
+        assert "i5" not in {item.item_id for item in app.recommend("u1", n=100).items}
+        again = app.record(rows("gone", range(9), "purchase"))
+        assert (again.added, again.repeated) == (0, 9)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert pseudonym not in path.read_bytes(), path

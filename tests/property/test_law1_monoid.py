@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from limner.config import parse
 from limner.events.batch import DAY, I64, EventBatch
+from limner.profile.compare import differences
 from limner.profile.events import Events
 from limner.profile.facet import Facet, FacetConfig, Lifted, Slot, View
 from limner.profile.facets import KINDS, READERS, build
@@ -23,7 +24,6 @@ from limner.testing.laws import (
     FacetLaws,
     Row,
     absorb_all,
-    differences,
     distances,
     empty_state,
     folded,

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from limner.events.batch import DAY, EventBatch
 from limner.profile import portrait
+from limner.profile.compare import differences
 from limner.profile.facet import Facet, FacetConfig
 from limner.profile.facets import build
 from limner.profile.population import Population
 from limner.profile.snapshot import Snapshots
 from limner.profile.state import ProfileState
 from limner.profile.survey import survey
-from limner.testing.laws import START, Row, differences, empty_state, event_rows, item_rows
+from limner.testing.laws import START, Row, empty_state, event_rows, item_rows
 
 WEIGHTS = {"purchase": 1.0, "view": 0.2}
 NOW = START + 30 * DAY

@@ -7,13 +7,23 @@ app.record([{"user_id": "u1", "item_id": "tea", "event_type": "purchase", "times
 app.portrait("u1").interests
 app.recommend("u1", n=10, explain=True)
 
-`limner` holds the object, `intake` what comes in, `removal` what is taken out again, `learning`
-how models are trained.
+`limner` holds the object, `intake` what comes in, `removal` what is taken out again, `rebuilding`
+how portraits are made anew, `learning` how models are trained.
 """
 
 from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.learning import Trained
 from limner.app.limner import Limner, quiet
-from limner.app.removal import Erased
+from limner.app.rebuilding import Replayed
+from limner.app.removal import Erased, Expired
 
-__all__ = ["SNAPSHOT_EVERY", "Erased", "Imported", "Limner", "Trained", "quiet"]
+__all__ = [
+    "SNAPSHOT_EVERY",
+    "Erased",
+    "Expired",
+    "Imported",
+    "Limner",
+    "Replayed",
+    "Trained",
+    "quiet",
+]

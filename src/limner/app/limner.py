@@ -12,11 +12,12 @@ from uuid import uuid4
 import numpy as np
 
 from limner import config as configuration
-from limner.app import intake, learning, quarantine, removal
+from limner.app import intake, learning, quarantine, rebuilding, removal
 from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.learning import Trained
 from limner.app.quarantine import Refusals
-from limner.app.removal import ERASED_SINCE, Erased
+from limner.app.rebuilding import Backfill, Replayed
+from limner.app.removal import ERASED_SINCE, Erased, Expired
 from limner.config import Config
 from limner.errors import ConfigError, NotFound, StoreError
 from limner.evaluate.next_basket import Report
@@ -35,7 +36,7 @@ from limner.profile.facet import duration
 from limner.profile.merge import NEVER
 from limner.profile.population import Population
 from limner.profile.portrait import Portrait
-from limner.profile.snapshot import Snapshots
+from limner.profile.snapshot import Arrays, Snapshots
 from limner.profile.state import ProfileState
 from limner.profile.survey import survey
 from limner.profile.writer import Recorded, Writer
@@ -82,6 +83,8 @@ class Limner:
         self.population = Population()
         self._snapshot_at: Position = 0
         self._scorer: Scorer | None = None
+        self.backfill: Backfill | None = None
+        self._closed = False
 
     # -- opening and closing -----------------------------------------------------------------
 
@@ -95,12 +98,16 @@ class Limner:
         write: bool = True,
         holder: str = "limner",
         clock: Callable[[], int] | None = None,
+        wait: bool = False,
         progress: Progress = quiet,
     ) -> Limner:
         """Open a store, made on first use, and bring the portraits up to its log (law 3).
 
         `url` and `domain` go over the configuration's. Without `write` the store must exist and
-        nothing is changed: many may read beside one writer. `clock` gives the time in µs.
+        nothing is changed: many may read beside one writer. `clock` gives the time in µs. If
+        facets were defined otherwise when the store was last open, the portraits are as they
+        were until they are built anew in the background (`backfill`), or with `wait` before
+        this returns.
         Raises StoreBusy, KeyMissing, ConfigError.
         """
         settings = config if isinstance(config, Config) else configuration.load(config)
@@ -122,17 +129,23 @@ class Limner:
         try:
             keys = _keys(settings, store, write=write)
             app = cls(settings, store, keys, clock=clock or _wall)
-            app._recover(progress)
+            app._recover(progress, in_background=write and not wait)
+            if write and app.backfill is None:
+                rebuilding.remember(app)
         except BaseException:
             store.close()
             raise
         app.writable = write
+        if app.backfill is not None:
+            app.backfill.start()
         return app
 
     writable: bool = True
 
-    def _recover(self, progress: Progress) -> None:
+    def _recover(self, progress: Progress, in_background: bool) -> None:
         loaded = self.snapshots.load(self.state, self.store.log.head())
+        if loaded is None and in_background:
+            loaded = self._as_before()
         if loaded is not None:
             self.population, kept = loaded
             self.writer.scales = Scales.from_arrays(kept)
@@ -143,8 +156,54 @@ class Limner:
         if loaded is None or caught > SNAPSHOT_EVERY or other:
             self.refresh_population()
 
+    def _as_before(self) -> tuple[Population, Arrays] | None:
+        """Load the portraits as they were defined before, and have them built anew."""
+        before, now = rebuilding.served(self), rebuilding.Definition.of(self.config)
+        changed = [] if before is None else now.changed(before)
+        if before is None or not changed:
+            return None
+        new = self.state
+
+        def empty() -> ProfileState:
+            out = self.state.anew(new.facets)
+            out.timezone, out.lateness = new.timezone, new.lateness
+            return out
+
+        try:
+            lateness = int(duration(before.lateness, "lateness"))
+            old = ProfileState(before.facets(), timezone=before.timezone, lateness=lateness)
+            loaded = self.snapshots.load(old, self.store.log.head())
+        except ConfigError:
+            return None  # a facet that this version does not know: there is nothing to serve
+        if loaded is not None:
+            self.writer.state = old
+            self.backfill = Backfill(self, changed, empty)
+        return loaded
+
+    def replay(
+        self,
+        *,
+        start: Position = 0,
+        stop: Position | None = None,
+        swap: bool = False,
+        progress: Progress = quiet,
+    ) -> Replayed:
+        """Build the portraits anew from the log, and say where the live ones differ (law 3).
+
+        The whole log by default; with `start` and `stop` those users who have rows there, from
+        all of their rows. None should differ: integers, keys and times exactly, floats by no
+        more than rounding. With `swap` what was built takes the place of what was there.
+        Raises UsageError for positions that are not in the log.
+        """
+        return rebuilding.replay(self, start=start, stop=stop, swap=swap, progress=progress)
+
     def close(self) -> None:
         """Write a snapshot if there is news, and let the store go."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.backfill is not None:
+            self.backfill.stop()
         if self.writable:
             if self.state.position > self._snapshot_at and not self.writer.broken:
                 self.save_snapshot()
@@ -273,6 +332,10 @@ class Limner:
     def _rebuild(self, progress: Progress) -> None:
         """The state anew from the log: after what no merge can do to many users."""
         self.writer.rebuild(lambda done, total: progress("replay", done, total))
+        self._renewed()
+
+    def _renewed(self) -> None:
+        """Go on with a state that took the place of another."""
         self.refresh_population()
         with self.writer.lock:  # the model stays; its items have other numbers now
             self._scorer = self._scorer and self._scorer.over(self.state.catalog)
@@ -482,6 +545,14 @@ class Limner:
         """Everything that keeps data of users (law 6)."""
         return (*self.store.erasables, self.state, self.snapshots, self.writer.amendments)
 
+    def expire(self, *, progress: Progress = quiet) -> Expired:
+        """Take out what is kept no longer: events by `retention`, and what `expires_at` ends.
+
+        Events leave the log and the portraits, which are then as if they had never been; keyed
+        digests stay, so that a re-import does not bring them back. Items leave the lists.
+        """
+        return removal.expire(self, progress=progress)
+
     def erase(self, user_id: str) -> Erased:
         """Remove a user from log, identity table, quarantine, state and snapshots, for good.
 
@@ -506,6 +577,7 @@ class Limner:
             "refused": self.store.quarantine.counts(),
             "model": scorer.version if scorer else None,
             "erased_since_training": self.erased_since_training(),
+            "backfill": rebuilding.progress_of(self),
         }
 
 

@@ -1,4 +1,4 @@
-"""What is taken out again: an import that is undone, a user who is erased."""
+"""What is taken out again: an undone import, an erased user, what is kept no longer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
 
 from limner.errors import NotFound, WipeDue
+from limner.events.amend import amending, expiry
+from limner.events.batch import I64, Bool, EventBatch
+from limner.events.raw import DELETE_ITEM, EXPIRES, USER
+from limner.events.timestamps import to_micros
+from limner.events.vocabulary import RESERVED
 from limner.model.protocol import Progress
+from limner.profile.facet import duration
+from limner.profile.merge import NEVER
+from limner.profile.writer import users_in
 
 if TYPE_CHECKING:
     from limner.app.limner import Limner
@@ -48,27 +60,107 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
             gone = app.store.log.blank(positions, forget=True)
             app.store.quarantine.forget(import_id)
             app.store.imports.save(replace(entry, undone_at=app._clock()))
-            left = [user for user in users if app.store.log.holds(user)]
-            # whoever has refused rows of other imports can still be told from them
-            refused = [row.row for row in app.store.quarantine.rows(limit=None)]
-            held = {row.get(name) for row in refused for name in ("user_id", "target_user_id")}
-            for user in users.difference(left):
-                if user.hex() in held:
-                    continue
-                app.store.identities.delete(user)
-        with app.writer.lock:
-            for user in users.difference(left):
-                app.state.erase(user)
+            left = _leave(app, users)
         if shared or len(left) > REFOLD_AT_MOST:
             app._rebuild(progress)
         else:
-            app.writer.refold(sorted({app.writer.amendments.user(user) for user in left}))
+            app.writer.refold(left)
             app.writer.recount_items(named)
             app.refresh_population()
             app.save_snapshot()
     if due:
         raise due[0]
     return gone
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What `expire` took out: rows of the log, of so many users, and items of the lists."""
+
+    rows: int
+    users: int
+    items: int
+
+
+def expire(app: Limner, *, progress: Progress) -> Expired:
+    """`Limner.expire`."""
+    now = app.now()
+    with app.writer.commit_lock:
+        items = _end_items(app, now)
+        positions: list[I64] = []
+        users: set[bytes] = set()
+        named: set[int] = set()
+        head = app.state.position
+        for first, batch in app.store.log.read(0, head):
+            rows = np.flatnonzero(_over(batch, app.config.retention, now))
+            if len(rows):
+                part = batch.take(rows)
+                positions.append(first + rows)
+                users.update(users_in(part))
+                named |= app.state.catalog.resting_on(part)
+            progress("retention", first + len(batch), head)
+        if not positions:
+            return Expired(0, 0, items)
+        app.snapshots.drop()
+        with _removing(app) as due:
+            gone = app.store.log.blank(np.concatenate(positions))
+            left = _leave(app, users)
+        app.writer.refold(left)
+        app.writer.recount_items(named)
+        app.refresh_population()
+        app.save_snapshot()
+    if due:
+        raise due[0]
+    return Expired(gone, len(users), items)
+
+
+def _over(batch: EventBatch, retention: Mapping[str, str], now: int) -> Bool:
+    """Rows that are kept no longer: too old for their type, or declared until a time gone by.
+
+    What amends other rows stays as long as any of them may.
+    """
+    codes, types = batch.codes("event_type")
+    limits = {name: now - int(duration(length)) for name, length in retention.items()}
+    rest = limits.get("all", NEVER)
+    own = [NEVER if name in RESERVED else limits.get(name, rest) for name in types]
+    over: Bool = batch.times() < np.array([*own, NEVER], dtype=np.int64)[codes]
+    amends = amending(batch)
+    if amends.any():
+        over[amends] = batch.times()[amends] < min([rest, *limits.values()])
+    declared = np.array([*(name == USER for name in types), False])[codes]
+    over |= declared & (expiry(batch) <= now)
+    return over
+
+
+def _end_items(app: Limner, now: int) -> int:
+    """Take items out of lists whose newest version says that it ends by now."""
+    catalog = app.state.catalog
+    if EXPIRES not in catalog.attributes:
+        return 0
+    ends = to_micros(pa.array(catalog.words[EXPIRES].values, pa.string()), tz=app.config.timezone)
+    over = np.append(~(ends.missing | ends.unreadable) & (ends.micros <= now), False)
+    codes = catalog.codes_now(EXPIRES)
+    rows = np.flatnonzero(over[codes] & ~catalog.deleted.view)
+    told = [
+        {
+            "item_id": catalog.ids.values[item],
+            "event_type": DELETE_ITEM,
+            "timestamp": int(ends.micros[codes[item]]),
+            "event_id": uuid4().hex,
+        }
+        for item in rows.tolist()
+    ]
+    return app.record(told, source="retention").added if told else 0
+
+
+def _leave(app: Limner, users: set[bytes]) -> list[bytes]:
+    """Part from those of these users who have no row left; who has is to be folded again."""
+    left = {user for user in users if app.store.log.holds(user)}
+    for user in users - left:
+        app.store.identities.delete(user)
+        with app.writer.lock:
+            app.state.erase(user)
+    return sorted({app.writer.amendments.user(user) for user in left})
 
 
 def erase(app: Limner, user_id: str) -> Erased:
@@ -109,6 +201,7 @@ def _removing(app: Limner) -> Iterator[list[WipeDue]]:
     """
     due: list[WipeDue] = []
     try:
+        app.writer.rewritten += 1
         with app.store.transaction():
             yield due
     except WipeDue as error:

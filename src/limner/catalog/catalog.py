@@ -185,6 +185,14 @@ class Catalog:
                 versions[index] = history[max(place - 1, 0)][2]
         return versions
 
+    def anew(self) -> Catalog:
+        """No item described yet, but each under its number."""
+        out = Catalog()
+        out.ids = Vocabulary(self.ids.values)
+        out.words = {name: Vocabulary(words.values) for name, words in self.words.items()}
+        out._make_room()
+        return out
+
     def known_at(self, position: int) -> Catalog:
         """The same items as they had been described in the log before a position."""
         out = copy(self)

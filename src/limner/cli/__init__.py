@@ -9,11 +9,11 @@ import click
 
 from limner import __version__
 from limner.cli.ask import portrait, recommend, why
-from limner.cli.intake import alias, erase, import_
+from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.learn import evaluate, train
 from limner.cli.quarantine import quarantine
 from limner.cli.session import common
-from limner.cli.set_up import demo, init, serve, status
+from limner.cli.set_up import demo, init, replay, serve, status
 from limner.errors import LimnerError
 
 EPILOG = """\b
@@ -37,7 +37,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
-    quarantine, alias,
+    quarantine, alias, expire, replay,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -295,6 +295,20 @@ def alias(session: Session, previous: str, user: str, url: str) -> int | None:
     return 0
 
 
+@click.command(epilog="\b\nExample:\n  limner expire")
+@common
+@with_session
+def expire(session: Session) -> None:
+    """Take out what is kept no longer: events by `retention`, and what `expires_at` ends."""
+    with session.progress() as progress, session.open(write=True, progress=progress) as app:
+        done = app.expire(progress=progress)
+    if session.json:
+        session.emit(done)
+    else:
+        rows = f"{done.rows:,} rows of {done.users:,} users are gone"
+        session.console().print(f"{rows}, and {done.items:,} items from the lists")
+
+
 @click.command(epilog="\b\nExample:\n  limner erase 1643 --yes")
 @click.argument("user")
 @click.option("--yes", is_flag=True, help="Do not ask.")

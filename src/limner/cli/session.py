@@ -53,6 +53,7 @@ class Session:
         return Limner.open(
             config=settings or self.settings(),
             write=write,
+            wait=True,
             holder=f"limner {click.get_current_context().info_name}",
             progress=progress or quiet,
         )

@@ -64,6 +64,27 @@ def status(session: Session) -> None:
         show.status(session.console(), found, now)
 
 
+@click.command(epilog="\b\nExamples:\n  limner replay\n  limner replay --from 120000 --swap")
+@click.option("--from", "start", type=click.IntRange(0), default=0, metavar="POSITION",
+              help="Only users with rows from this position on.")  # fmt: skip
+@click.option("--to", "stop", type=click.IntRange(0), metavar="POSITION",
+              help="And before this one.")  # fmt: skip
+@click.option("--swap", is_flag=True, help="Put what was rebuilt in the place of what is there.")
+@common
+@with_session
+def replay(session: Session, start: int, stop: int | None, swap: bool) -> int:
+    """Rebuild the portraits from the log, and say where those in use differ."""
+    from limner.cli import show
+
+    with session.progress() as progress, session.open(write=swap, progress=progress) as app:
+        found = app.replay(start=start, stop=stop, swap=swap, progress=progress)
+    if session.json:
+        session.emit(found)
+    else:
+        show.replayed(session.console(), found)
+    return 1 if found.different else 0
+
+
 @click.command(epilog="\b\nExample:\n  limner serve --port 8088")
 @click.option("--host", help="The address to listen at, over `serve.host`.")
 @click.option("--port", type=click.IntRange(0, 65535),

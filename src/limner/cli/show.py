@@ -16,7 +16,7 @@ from rich.progress import Task as Bar
 from rich.table import Table
 from rich.text import Text
 
-from limner.app import Erased, Trained
+from limner.app import Erased, Replayed, Trained
 from limner.app.quarantine import Readmitted
 from limner.cli.intake import Summary
 from limner.cli.intake import shown as shown_fields
@@ -385,6 +385,20 @@ def _interval(found: Interval, *, signed: bool = False) -> str:
     return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
+def replayed(console: Console, found: Replayed) -> None:
+    """Whether the portraits are what the log says."""
+    users = f"{found.users:,} users rebuilt from positions {found.start:,} to {found.stop:,}"
+    console.print(f"{users} in {found.seconds:.1f} s")
+    if not found.different:
+        console.print("they are what the portraits say")
+    for said in found.differences:
+        console.print(Text(said, "red"))
+    if found.different > len(found.differences):
+        console.print(f"and {found.different - len(found.differences):,} more differences")
+    if found.swapped:
+        console.print("what was rebuilt is in use now")
+
+
 def status(console: Console, found: Mapping[str, Any], now: int) -> None:
     """What is in the store."""
     newest = found["newest_event"]
@@ -403,6 +417,9 @@ def status(console: Console, found: Mapping[str, Any], now: int) -> None:
     table.add_row("model", Text(model))
     refused = sum(found["refused"].values())
     table.add_row("refused", f"{refused:,} rows" + (": limner quarantine" if refused else ""))
+    if doing := found["backfill"]:
+        share = f"{doing['done']:,} of {doing['total']:,} rows"
+        table.add_row("backfill", Text(f"{', '.join(doing['facets'])}: {share}"))
     table.add_row("imports", f"{len(found['imports']):,}: limner import --list")
     console.print(Group(table))
 

@@ -20,6 +20,7 @@ MEANINGS: Mapping[str, str] = {
     "newest event's time.",
     "lateness": "How late an event may be and still be merged; later ones rebuild their user.",
     "weights": "Worth of an event type as a sign of interest, over the domain's.",
+    "retention": "How long events are kept, by event type; all: those that are not named.",
     "clean": "What is refused and what is flagged on the way in.",
     "clean.aliases": "Your own names of event types, and Limner's for each.",
     "clean.tz": "The zone of times that name none.",
@@ -84,6 +85,7 @@ MEANINGS: Mapping[str, str] = {
 
 _EXAMPLES: Mapping[str, Any] = {
     "weights": {"view": 0.2, "purchase": 1.0},
+    "retention": {"impression": "90d", "all": "3y"},
     "clean.aliases": {"looked at": "view"},
     "clean.time_format": "%d/%m/%Y %H:%M",
     "privacy.fields": {"user.age": "drop", "value": "round:0"},

@@ -311,6 +311,17 @@ class ProfileState:
             words=self.words,
         )
 
+    def anew(self, facets: Sequence[Facet] | None = None) -> ProfileState:
+        """An empty state, of other facets if given, whose items and words bear the same numbers."""
+        out = ProfileState(
+            self.facets if facets is None else facets,
+            timezone=self.timezone,
+            lateness=self.lateness,
+        )
+        out.catalog = self.catalog.anew()
+        out.words = {path: Vocabulary(words.values) for path, words in self.words.items()}
+        return out
+
     # -- reading -----------------------------------------------------------------------------
 
     def fixed(self, facet: str, row: int) -> Values:

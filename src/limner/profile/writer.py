@@ -99,6 +99,8 @@ class Writer:
     amendments: Amendments = field(default_factory=Amendments)
     group_by: str = "type"
     """The item attribute whose values amounts are compared within, for outliers."""
+    rewritten: int = 0
+    """How often rows were removed from the log: what was read before may hold them."""
     broken: bool = False
     """Whether the state is half folded: a fold failed, and so did building it anew."""
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -194,7 +196,7 @@ class Writer:
                 appended = self.log.append(whole)
                 fresh = whole.take(appended.kept)
                 # only of users with a row that is new: a repeated row brings nobody back (law 6)
-                there = _users_in(fresh) if identities else set()
+                there = users_in(fresh) if identities else set()
                 new = {user: row for user, row in identities.items() if user in there}
                 self.identities.add(list(new.values()))
                 results = list(
@@ -242,16 +244,35 @@ class Writer:
             raise
 
     def rebuild(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """The state anew from the log, built beside the live one, which readers see until then."""
+        """The state anew from the log, built beside the live one, which readers see until then.
+
+        Nothing may be removed from the log meanwhile: hold `commit_lock`.
+        """
         old = self.state
         empty = ProfileState(old.facets, timezone=old.timezone, lateness=old.lateness)
-        beside = replace(
-            self, state=empty, scales=Scales(), amendments=Amendments(), lock=threading.RLock()
-        )
+        beside = self.beside(empty)
         beside.catch_up(progress)
-        with self.lock:
-            self.state, self.scales, self.broken = beside.state, beside.scales, False
-            self.amendments = beside.amendments
+        self.take_over(beside)
+
+    def beside(self, empty: ProfileState) -> Writer:
+        """A writer of the same log with a state of its own, to be caught up beside this one."""
+        return replace(
+            self,
+            state=empty,
+            scales=Scales(),
+            amendments=Amendments(),
+            broken=False,
+            lock=threading.RLock(),
+            commit_lock=threading.RLock(),
+        )
+
+    def take_over(self, beside: Writer) -> None:
+        """Put what was built beside in the place of the live state, at once."""
+        with self.commit_lock:
+            beside.catch_up()
+            with self.lock:
+                self.state, self.scales = beside.state, beside.scales
+                self.amendments, self.broken = beside.amendments, False
 
     def _named(self, users: Sequence[bytes]) -> Bool:
         """Which pseudonyms have an identity for certain: those who have a portrait."""
@@ -355,9 +376,14 @@ class Writer:
             self.state.owed_items.clear()
             self.state.owed_users.clear()
 
-    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> int:
-        """Fold what the log has and the state has not (law 3); return how many rows."""
-        start, head = self.state.position, self.log.head()
+    def catch_up(
+        self, progress: Callable[[int, int], None] | None = None, stop: Position | None = None
+    ) -> int:
+        """Fold what the log has (up to `stop`) and the state has not; return how many rows.
+
+        What `progress` raises ends it (law 3).
+        """
+        start, head = self.state.position, self.log.head() if stop is None else stop
         for first, batch in self.log.read(start, head):
             self._fold(first, batch)
             if progress is not None:
@@ -409,6 +435,17 @@ class Writer:
         """
         if not users:
             return
+        beside = self.folded_again(users)
+        for user in users:
+            with self.lock:
+                row = self.state.rows.get(user)
+                if row is not None:
+                    self.state.clear(row)
+                    if user in beside.rows:
+                        self.state.absorb(row, beside, beside.rows[user])
+
+    def folded_again(self, users: Sequence[bytes]) -> ProfileState:
+        """These users in a state of their own, from all their rows of the log."""
         with self.lock:
             beside = self.state.scratch()
         if len(users) <= ONE_BY_ONE:
@@ -418,13 +455,7 @@ class Writer:
         else:
             for positions, batch in self.meant.read(self.state.position, users=set(users)):
                 self._refold_into(beside, batch, positions)
-        for user in users:
-            with self.lock:
-                row = self.state.rows.get(user)
-                if row is not None:
-                    self.state.clear(row)
-                    if user in beside.rows:
-                        self.state.absorb(row, beside, beside.rows[user])
+        return beside
 
     def _refold_into(self, beside: ProfileState, batch: EventBatch, positions: I64) -> None:
         with self.lock:  # the catalog and the words are shared with the live state
@@ -456,7 +487,7 @@ class Writer:
                 found.append(first + rows)
                 codes, _ = batch.codes("user_id")
                 part = batch.take(rows)
-                users.update(_users_in(part))
+                users.update(users_in(part))
                 named |= self.state.catalog.resting_on(part)
                 shared = (
                     shared or bool((codes[rows] < 0).any()) or ALIAS in part.codes("event_type")[1]
@@ -482,7 +513,7 @@ def _nameless(refused: Refused) -> Refused:
     return replace(refused, row={k: v for k, v in refused.row.items() if k != "digest"})
 
 
-def _users_in(batch: EventBatch) -> set[bytes]:
+def users_in(batch: EventBatch) -> set[bytes]:
     """The pseudonyms that a batch names."""
     out: set[bytes] = set()
     for column in ("user_id", "target_user_id"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +12,10 @@ from limner.errors import LimnerError
 
 UPKEEP_SECONDS = 60.0
 """How old percentiles and tiers may get while a server runs."""
+
+
+EXPIRE_SECONDS = 86_400.0
+"""How often a server takes out what is kept no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,11 @@ def upkeep(app: Limner, stop: threading.Event) -> None:
     """Until `stop`: take stock of the users now and then, and write snapshots of much news."""
     seen = app.state.position
     written = seen
+    expired = 0.0
     while not stop.wait(UPKEEP_SECONDS):
+        if time.monotonic() - expired > EXPIRE_SECONDS:
+            expired = time.monotonic()
+            app.expire()
         if app.state.position != seen:
             seen = app.state.position
             app.refresh_population()

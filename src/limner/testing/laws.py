@@ -19,13 +19,13 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limner.events.batch import F64, I64, SECOND, EventBatch
 from limner.events.raw import ITEM, USER
-from limner.profile.facet import COUNTED, Facet, Slot
+from limner.profile.compare import differences
+from limner.profile.facet import Facet, Slot
 from limner.profile.population import Population, StateView
 from limner.profile.state import LATENESS, ProfileState
 from limner.profile.survey import survey
@@ -181,90 +181,10 @@ def sizes(states: Iterable[ProfileState]) -> dict[str, float]:
     return out
 
 
-def differences(
-    a: ProfileState, b: ProfileState, scale: dict[str, float] | None = None
-) -> list[str]:
-    """Where two states of the same facets, catalog and words differ; empty if they are equal.
-
-    Integers, keys and times are compared exactly, floats to 1e-9 relative to the greater of
-    their size and `scale` (float32 columns to 1e-5). Maps that had to let entries go are
-    compared within the error they state; maps of the newest entries by their totals.
-    """
-    out = [f"users {sorted(a.rows)} and {sorted(b.rows)}"] if set(a.rows) != set(b.rows) else []
-    for user in sorted(set(a.rows) & set(b.rows)):
-        rows = a.rows[user], b.rows[user]
-        for facet in a.facets:
-            for column in (*COUNTED, *facet.columns):
-                path = f"{facet.name}.{column.name}"
-                one, other = a.records[path][rows[0]], b.records[path][rows[1]]
-                out += _differ(user, path, one, other, (scale or {}).get(path, 0.0))
-            if facet.map is not None:
-                out += _maps_differ(user, facet, (a, b), rows, scale or {})
-        newest = a.records["newest"][rows[0]], b.records["newest"][rows[1]]
-        out += _differ(user, "newest", newest[0], newest[1], 0.0)
-    return out
-
-
 def agree(a: ProfileState, b: ProfileState, scale: dict[str, float] | None = None) -> None:
     """Raise AssertionError, saying where, if two states differ."""
     found = differences(a, b, scale)
     assert not found, "\n".join(found)
-
-
-def _differ(user: bytes, path: str, one: Any, other: Any, scale: float) -> list[str]:
-    one, other = np.asarray(one), np.asarray(other)
-    same = one.shape == other.shape
-    if same and one.dtype.kind == "f":
-        tolerance = 1e-5 if one.dtype == np.float32 else 1e-9
-        same = np.allclose(one, other, rtol=tolerance, atol=tolerance * scale)
-    elif same:
-        same = bool((one == other).all())
-    return [] if same else [f"user {user.hex()[-4:]}, {path}: {one} and {other}"]
-
-
-def _maps_differ(
-    user: bytes,
-    facet: Facet,
-    states: tuple[ProfileState, ProfileState],
-    rows: tuple[int, int],
-    scale: dict[str, float],
-) -> list[str]:
-    pools = [state.pools[facet.name] for state in states]
-    spec = pools[0].spec
-    (keys, one), (other_keys, other) = (
-        _by_key(*pool.entries(row), spec.unique) for pool, row in zip(pools, rows, strict=True)
-    )
-    at = max((int(v["t"].max(initial=0)) for v in (one, other) if "t" in v), default=0)
-    error = sum(pool.error(row, at) for pool, row in zip(pools, rows, strict=True))
-    spilled = [pool.spilled.data[row] for pool, row in zip(pools, rows, strict=True)]
-    if error:
-        exact, inexact = (
-            dict(zip(k.tolist(), pool.weights(v, at).tolist(), strict=True))
-            for pool, k, v in zip(pools, (keys, other_keys), (one, other), strict=True)
-        )
-        worst = max(abs(exact.get(k, 0.0) - inexact.get(k, 0.0)) for k in {*exact, *inexact})
-        within = worst <= error * (1 + 1e-5)
-        return [] if within else [f"{facet.name}: off by {worst}, more than the stated {error}"]
-    if any(s.any() for s in spilled):
-        totals = [
-            np.append(s[0] + len(k), s[1:] + [v[name].sum() for name in pool.summed])
-            for pool, s, k, v in zip(pools, spilled, (keys, other_keys), (one, other), strict=True)
-        ]
-        return _differ(user, f"{facet.name} totals", totals[0], totals[1], 0.0)
-    out = _differ(user, f"{facet.name} keys", keys, other_keys, 0.0)
-    for column in spec.columns if not out else ():
-        path = f"{facet.name}.{column.name}"
-        out += _differ(user, path, one[column.name], other[column.name], scale.get(path, 0.0))
-    return out
-
-
-def _by_key(
-    keys: npt.NDArray[Any], values: dict[str, npt.NDArray[Any]], unique: bool
-) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
-    if not unique:  # a history comes in its own order
-        return keys, values
-    order = np.argsort(keys)
-    return keys[order], {name: column[order] for name, column in values.items()}
 
 
 def shuffled(n: int, order: Random) -> I64:

@@ -10,12 +10,12 @@ import pytest
 from limner.errors import OutOfOrder
 from limner.events.batch import DAY, EventBatch
 from limner.profile import portrait
+from limner.profile.compare import differences
 from limner.profile.facet import FacetConfig
 from limner.profile.facets import build
 from limner.profile.merge import NEVER
 from limner.profile.population import Population
 from limner.profile.state import LATENESS, ProfileState
-from limner.testing.laws import differences
 
 NOW = 20_000 * DAY
 
