@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -213,3 +214,107 @@ def test_an_erased_user_is_in_no_snapshot(folder: Path) -> None:
     assert snapshots.erase(user) == 1
     assert not snapshots.holds(user)
     assert list(folder.iterdir()) == []
+
+
+def user_of(number: int) -> bytes:
+    return blake2b(str(number).encode(), digest_size=16).digest()
+
+
+def many(users: int, start: int = 0) -> list[Row]:
+    return [
+        {
+            "user_id": user_of(user),
+            "item_id": "ab"[user % 2],
+            "event_type": "purchase",
+            "timestamp": START + user,
+            "value": 1.0 + user,
+            "group_id": f"g{user}",
+        }
+        for user in range(start, users)
+    ]
+
+
+def data_of(folder: Path) -> tuple[int, int]:
+    """(which file `data` is, bytes of `rest`)."""
+    (snapshot,) = folder.iterdir()
+    return (snapshot / "data").stat().st_ino, (snapshot / "rest").stat().st_size
+
+
+def test_only_what_changed_is_written_until_much_has(tmp_path: Path) -> None:
+    state = filled(ITEMS, many(3000))
+    snapshots = Snapshots(tmp_path, "log")
+    snapshots.save(state, Population(), {})
+    file, small = data_of(tmp_path)
+    for round_ in range(3):
+        state.fold(state.position, EventBatch.of(many(20 + round_, round_)))
+        snapshots.save(state, Population(), {})
+        assert data_of(tmp_path)[0] == file
+        assert data_of(tmp_path)[1] < small + 400_000
+        found = loaded(tmp_path)
+        assert found is not None
+        assert differences(state, found[0]) == []
+    state.fold(state.position, EventBatch.of(many(3100, 3000)))  # new users, in the room there is
+    snapshots.save(state, Population(), {})
+    found = loaded(tmp_path)
+    assert found is not None
+    assert differences(state, found[0]) == []
+    state.fold(state.position, EventBatch.of(many(3000)))
+    snapshots.save(state, Population(), {})
+    assert data_of(tmp_path)[0] != file
+    found = loaded(tmp_path)
+    assert found is not None
+    assert differences(state, found[0]) == []
+
+
+def test_what_changed_is_told_from_a_loaded_state_too(folder: Path) -> None:
+    for round_ in range(3):
+        found = loaded(folder)
+        assert found is not None
+        state, population = found
+        state.fold(state.position, EventBatch.of(many(5 + round_)))
+        Snapshots(folder, "log").save(state, population, {})
+        again = loaded(folder)
+        assert again is not None
+        assert differences(state, again[0]) == []
+
+
+def test_in_the_background_it_is_the_state_of_that_moment(tmp_path: Path) -> None:
+    state = filled(ITEMS, many(500))
+    snapshots = Snapshots(tmp_path, "log")
+    then = filled(ITEMS, many(500))
+    assert snapshots.save(state, Population(), {}, wait=False)
+    state.fold(state.position, EventBatch.of(many(900)))
+    assert snapshots.join()
+    found = loaded(tmp_path)
+    assert found is not None
+    assert differences(then, found[0]) == []
+
+
+def test_an_erasure_ends_what_is_being_written_of_the_user(tmp_path: Path) -> None:
+    state = filled(ITEMS, many(2000))
+    snapshots = Snapshots(tmp_path, "log")
+    user = user_of(7)
+    for _ in range(5):
+        snapshots.save(state, Population(), {}, wait=False)
+        snapshots.erase(user)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and holds(path, user)]
+    state.erase(user)
+    snapshots.save(state, Population(), {}, wait=False)
+    assert snapshots.join()
+    assert not snapshots.holds(user)
+    assert loaded(tmp_path) is not None
+
+
+def holds(path: Path, user: bytes) -> bool:
+    return user in path.read_bytes()
+
+
+def test_what_a_killed_process_left_writing_cannot_finish(folder: Path) -> None:
+    """A process that outlives the one it was forked from writes into a folder that is gone."""
+    left = folder / ".writing-123"
+    left.mkdir()
+    Snapshots(folder, "log").claim()
+    assert not left.exists()
+    with pytest.raises(FileNotFoundError):
+        left.rename(folder / "00001")
+    assert loaded(folder) is not None

@@ -107,7 +107,7 @@ def import_file(
         shown.extend(recorded.refused[: 100 - len(shown)])
         progress(kind, entry.rows, total)
         if app.state.position - app._snapshot_at > SNAPSHOT_EVERY:
-            app.save_snapshot()
+            app.save_snapshot(wait=False)
     progress("late rows", entry.rows, total)
     app.writer.settle()
     app.store.seal()

@@ -36,7 +36,8 @@ from limner.profile.facet import duration
 from limner.profile.merge import NEVER
 from limner.profile.population import Population
 from limner.profile.portrait import Portrait
-from limner.profile.snapshot import Arrays, Snapshots
+from limner.profile.snapshot import Snapshots
+from limner.profile.snapshot_files import Arrays
 from limner.profile.state import ProfileState
 from limner.profile.survey import survey
 from limner.profile.writer import Recorded, Writer
@@ -129,7 +130,7 @@ class Limner:
         try:
             keys = _keys(settings, store, write=write)
             app = cls(settings, store, keys, clock=clock or _wall)
-            app._recover(progress, in_background=write and not wait)
+            app._recover(progress, write=write, in_background=write and not wait)
             if write and app.backfill is None:
                 rebuilding.remember(app)
         except BaseException:
@@ -142,8 +143,11 @@ class Limner:
 
     writable: bool = True
 
-    def _recover(self, progress: Progress, in_background: bool) -> None:
-        loaded = self.snapshots.load(self.state, self.store.log.head())
+    def _recover(self, progress: Progress, *, write: bool, in_background: bool) -> None:
+        if write:
+            self.snapshots.claim()
+        # whoever only looks at a user or two need not read all of it to see whether it is sound
+        loaded = self.snapshots.load(self.state, self.store.log.head(), verify=write)
         if loaded is None and in_background:
             loaded = self._as_before()
         if loaded is not None:
@@ -205,7 +209,8 @@ class Limner:
         if self.backfill is not None:
             self.backfill.stop()
         if self.writable:
-            if self.state.position > self._snapshot_at and not self.writer.broken:
+            written = self.snapshots.join() and self.state.position == self._snapshot_at
+            if not written and self.state.position and not self.writer.broken:
                 self.save_snapshot()
             self.store.seal()
         self.store.close()
@@ -227,8 +232,11 @@ class Limner:
             return self.state.newest_event
         return self._clock()
 
-    def save_snapshot(self) -> None:
-        """Write the state beside the log, so that the next start is quick."""
+    def save_snapshot(self, *, wait: bool = True) -> None:
+        """Write the state beside the log, so that the next start is quick.
+
+        Without `wait` in the background, unless one is being written: then the next one will do.
+        """
         with self.writer.commit_lock, self.writer.lock:
             if self.writer.broken:
                 raise StoreError(
@@ -236,8 +244,8 @@ class Limner:
                     mend="open the store anew; if that fails too, undo the last import",
                 )
             kept = self.writer.scales.arrays() | self.writer.amendments.arrays()
-            self.snapshots.save(self.state, self.population, kept)
-            self._snapshot_at = self.state.position
+            if self.snapshots.save(self.state, self.population, kept, wait=wait):
+                self._snapshot_at = self.state.position
 
     def refresh_population(self) -> None:
         """Take stock of all users: percentiles, tiers, quintiles, clusters, shares of everybody.

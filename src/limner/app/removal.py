@@ -67,7 +67,7 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
             app.writer.refold(left)
             app.writer.recount_items(named)
             app.refresh_population()
-            app.save_snapshot()
+            app.save_snapshot(wait=False)
     if due:
         raise due[0]
     return gone
@@ -183,7 +183,7 @@ def erase(app: Limner, user_id: str) -> Erased:
         app.writer.recount_items(named)
         clean = {part.name: not any(map(part.holds, members)) for part in app.erasables()}
         app.refresh_population()
-        app.save_snapshot()
+        app.save_snapshot(wait=False)
         model = app.scorer() is not None
         if model:
             app.store.set_meta(ERASED_SINCE, str(app.erased_since_training() + 1))

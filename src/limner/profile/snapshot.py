@@ -1,62 +1,34 @@
 """Snapshots of the state: what makes a start quick. The log stays the only truth.
 
 A snapshot is a folder named by the position it reflects, written beside the last one and renamed
-into place, so that a crash leaves the old or the new. All arrays and tables lie in one file,
-memory-mapped copy-on-write when read, and the manifest says what lies where; a snapshot that is
-torn, altered or of another layout is ignored, and the state is rebuilt from the log.
+into place, so that a crash leaves the old or the new; one that is torn, altered or of another
+layout is ignored, and the state is rebuilt from the log. `snapshot_files` says what it holds.
+
+In the background a snapshot is written by a forked process, which sees the state as it was at the
+fork: the writer stops only for that moment.
 """
 
 from __future__ import annotations
 
-import hashlib
-import mmap
+import gc
 import os
 import shutil
-import zlib
-from dataclasses import dataclass
+import signal
+import threading
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NoReturn
 
-import msgspec
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from limner.catalog.catalog import Catalog
-from limner.events.arrays import Vocabulary
-from limner.events.durable import sync
 from limner.events.log import Position
+from limner.profile import snapshot_files as files
 from limner.profile.population import Population
+from limner.profile.snapshot_files import Arrays
 from limner.profile.state import ProfileState
 
-FORMAT = 4
-DATA = "data"
-ALIGN = 64
 
-
-class _Blob(msgspec.Struct, frozen=True):
-    """An array (of `dtype` and `shape`) or a table (an Arrow stream, without them)."""
-
-    offset: int
-    size: int
-    dtype: str = ""
-    shape: tuple[int, ...] = ()
-
-
-class _Manifest(msgspec.Struct, frozen=True):
-    format: int
-    layout: str
-    position: int
-    log: str
-    size: int
-    crc32: int
-    blobs: dict[str, _Blob]
-
-
-Arrays = dict[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Snapshots:
     """The snapshots of one log, in a folder; of several only the newest is kept.
 
@@ -67,11 +39,48 @@ class Snapshots:
     folder: Path | None
     log: str
     name: str = "snapshots"
+    _child: int | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def save(self, state: ProfileState, population: Population, extra: Arrays) -> None:
-        """Write a snapshot of the state and remove older ones; `extra` arrays go with it."""
-        if self.folder is not None:
-            _save(self.folder, state, population, self.log, extra)
+    def save(
+        self, state: ProfileState, population: Population, extra: Arrays, *, wait: bool = True
+    ) -> bool:
+        """Write a snapshot of the state and remove older ones; `extra` arrays go with it.
+
+        Without `wait` it is written in the background, where the system can fork; whoever calls
+        holds the lock of the state, and only until this returns. Whether it was begun: not while
+        another is being written.
+        """
+        if self.folder is None:
+            return True
+        with self._lock:
+            if wait or not hasattr(os, "fork"):
+                self.join()
+                files.write(self.folder, state, population, self.log, extra)
+                return True
+            if self._running():
+                return False
+            with warnings.catch_warnings():
+                # that other threads may hold locks: the child takes none of theirs
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                _write_and_end(self.folder, state, population, self.log, extra)
+            self._child = child
+            return True
+
+    def join(self) -> bool:
+        """Wait for what is being written in the background; whether it was written."""
+        with self._lock:
+            if self._child is None:
+                return True
+            _, status = os.waitpid(self._child, 0)
+            self._child = None
+            return status == 0
+
+    def claim(self) -> None:
+        """Stop what a killed process may still be writing, and remove it: this one writes now."""
+        self._stop()
 
     def load(
         self, state: ProfileState, head: Position, *, verify: bool = True
@@ -93,32 +102,54 @@ class Snapshots:
         self, state: ProfileState, head: Position, verify: bool
     ) -> tuple[Population, Arrays] | None:
         for path in self._newest_first():
-            manifest = _manifest(path)
+            manifest = files.manifest_of(path)
             if (
                 manifest is not None
                 and manifest.layout == state.layout
                 and manifest.log == self.log
                 and manifest.position <= head
-                and (not verify or _unaltered(path, manifest))
+                and (not verify or files.unaltered(path, manifest))
             ):
-                return _fill(path, state, manifest)
+                return files.fill(path, state, manifest)
         return None
 
     def drop(self) -> None:
         """Remove all snapshots: the log changed behind them."""
-        for path in self._newest_first():
-            shutil.rmtree(path)
+        with self._lock:
+            self._stop()
+            for path in self._newest_first():
+                shutil.rmtree(path)
 
     def erase(self, user: bytes) -> int:
         """Remove the snapshots that hold a user; the state writes its next one without."""
-        held = [path for path in self._newest_first() if _holds(path, user)]
-        for path in held:
-            shutil.rmtree(path)
-        return len(held)
+        with self._lock:
+            self._stop()
+            held = [path for path in self._newest_first() if files.holds(path, user)]
+            for path in held:
+                shutil.rmtree(path)
+            return len(held)
 
     def holds(self, user: bytes) -> bool:
         """Whether any snapshot holds this pseudonym."""
-        return any(_holds(path, user) for path in self._newest_first())
+        return any(files.holds(path, user) for path in self._newest_first())
+
+    def _running(self) -> bool:
+        if self._child is None:
+            return False
+        done, _ = os.waitpid(self._child, os.WNOHANG)
+        if done:
+            self._child = None
+        return not done
+
+    def _stop(self) -> None:
+        """End what is being written; without its folder a writer cannot finish."""
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGKILL)
+            self.join()
+        if self.folder is not None and self.folder.is_dir():
+            for path in self.folder.glob(".writing-*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
         if self.folder is None or not self.folder.is_dir():
@@ -126,141 +157,16 @@ class Snapshots:
         return sorted(self.folder.glob("[0-9]*"), reverse=True)
 
 
-def _holds(path: Path, user: bytes) -> bool:
-    data = path / DATA
-    if not data.is_file() or not data.stat().st_size:
-        return False
-    with data.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return view.find(user) >= 0
-
-
-def _save(
-    folder: Path, state: ProfileState, population: Population, log: str, extra: Arrays
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{state.position:020d}-{state.newest_event & 0xFFFFFFFF:08x}"
-    work = folder / f".writing-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    arrays = state.arrays() | {f"extra.{name}": array for name, array in extra.items()}
-    items, versions, words = state.catalog.tables()
-    tables = {"items": items, "versions": versions}
-    for name, array in words.items():
-        tables[f"catalog.{name}"] = pa.table({"word": array})
-    for name, vocabulary in state.words.items():
-        tables[f"words.{name}"] = pa.table({"word": pa.array(vocabulary.values, pa.string())})
-    for name, table in population.tables().items():
-        tables[f"population.{name}"] = table
-    blobs: dict[str, _Blob] = {}
-    with (work / DATA).open("wb") as file:
-        for name, array in arrays.items():
-            plain = np.ascontiguousarray(array)
-            blobs[name] = _append(file, plain.tobytes(), plain.dtype.str, plain.shape)
-        for name, table in tables.items():
-            blobs[name] = _append(file, _stream(table))
-        size = file.tell()
-    sync(work / DATA)
-    manifest = _Manifest(
-        FORMAT,
-        state.layout,
-        state.position,
-        log,
-        size,
-        _crc32(work / DATA),
-        blobs,
-    )
-    body = msgspec.json.encode(manifest)
-    seal = hashlib.sha256(body).hexdigest().encode()
-    (work / "manifest.json").write_bytes(seal + b"\n" + body)
-    sync(work / "manifest.json")
-    sync(work)
-    shutil.rmtree(target, ignore_errors=True)
-    work.rename(target)
-    sync(folder)
-    for old in folder.iterdir():
-        if old != target:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _manifest(path: Path) -> _Manifest | None:
+def _write_and_end(*given: Any) -> NoReturn:
+    """In the forked process: write a snapshot and end, whatever happens."""
+    code = 1
     try:
-        seal, _, body = (path / "manifest.json").read_bytes().partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != seal:
-            return None
-        manifest = msgspec.json.decode(body, type=_Manifest)
-        whole = (path / DATA).stat().st_size == manifest.size
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return manifest if whole and manifest.format == FORMAT else None
-
-
-def _unaltered(path: Path, manifest: _Manifest) -> bool:
-    return _crc32(path / DATA) == manifest.crc32
-
-
-def _crc32(path: Path) -> int:
-    found = 0
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            found = zlib.crc32(block, found)
-    return found
-
-
-def _mapped(path: Path) -> npt.NDArray[np.uint8]:
-    if not (path / DATA).stat().st_size:
-        return np.empty(0, dtype=np.uint8)
-    return np.memmap(path / DATA, dtype=np.uint8, mode="c")
-
-
-def _fill(path: Path, state: ProfileState, manifest: _Manifest) -> tuple[Population, Arrays]:
-    arrays: Arrays = {}
-    tables: dict[str, pa.Table] = {}
-    data = _mapped(path)
-    for name, blob in manifest.blobs.items():
-        part = data[blob.offset : blob.offset + blob.size]
-        if blob.dtype:
-            arrays[name] = part.view(blob.dtype).reshape(blob.shape)
-        else:
-            tables[name] = pa.ipc.open_stream(pa.py_buffer(part)).read_all()
-    words = {
-        name.removeprefix("catalog."): table["word"].combine_chunks()
-        for name, table in tables.items()
-        if name.startswith("catalog.")
-    }
-    state.catalog = Catalog.of_tables(tables["items"], tables["versions"], words)
-    state.words = {
-        name.removeprefix("words."): Vocabulary(table["word"].to_pylist())
-        for name, table in tables.items()
-        if name.startswith("words.")
-    }
-    state.load(arrays)
-    state.position = manifest.position
-    population = Population.of_tables(
-        {
-            name.removeprefix("population."): table
-            for name, table in tables.items()
-            if name.startswith("population.")
-        }
-    )
-    extra = {
-        name.removeprefix("extra."): array
-        for name, array in arrays.items()
-        if name.startswith("extra.")
-    }
-    return population, extra
-
-
-def _append(file: BinaryIO, body: bytes, dtype: str = "", shape: tuple[int, ...] = ()) -> _Blob:
-    """Write at the next aligned place, so that a mapped array is aligned too."""
-    file.write(bytes(-file.tell() % ALIGN))
-    offset = file.tell()
-    file.write(body)
-    return _Blob(offset, len(body), dtype, shape)
-
-
-def _stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+        gc.disable()  # so that nothing of the parent is ended here
+        # not to hold the store's lock, or a socket, should the parent be killed
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        with suppress(OSError):
+            os.nice(5)
+        files.write(*given)
+        code = 0
+    finally:
+        os._exit(code)

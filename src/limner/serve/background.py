@@ -102,4 +102,4 @@ def upkeep(app: Limner, stop: threading.Event) -> None:
             app.refresh_population()
         if seen - written > SNAPSHOT_EVERY:
             written = seen
-            app.save_snapshot()
+            app.save_snapshot(wait=False)

@@ -57,6 +57,7 @@ class Database:
 
     def __init__(self, path: Path, *, write: bool, holder: str) -> None:
         self.path = path
+        self.writes = write
         self.fresh = False
         self.on_rollback: list[Callable[[], None]] = []
         self.on_commit: list[Callable[[], None]] = []

@@ -49,7 +49,8 @@ class Lookup:
         self._manifest = Manifest()
         self._users: list[Run] = []
         self._digests: list[Run] = []
-        self._sound = False
+        self._sound = not database.writes
+        """Whether the files are taken as they are: who only reads may look at one user alone."""
         self._tail = SortedRuns()
         self._from: Position = 0
         self._upto: Position = 0
@@ -103,13 +104,14 @@ class Lookup:
             for file, run in zip(self._manifest.users, self._users, strict=True):
                 mask = left(run)
                 if not mask.all():
-                    file = runs.write(self._folder, "users", tuple(column[mask] for column in run))
+                    rest = tuple(column[mask] for column in run)
+                    file = runs.write(self._folder, "users", len(rest[0]), [rest])
                 users.append(file)
             digests = list(self._manifest.digests)
             if forget is not None:
                 for place, (old, new) in enumerate(zip(self._digests, forget.base, strict=True)):
                     if len(old[0]) != len(new[0]):
-                        digests[place] = runs.write(self._folder, "digests", new)
+                        digests[place] = runs.write(self._folder, "digests", len(new[0]), [new])
             self._tail.keep([left(run) for run in self._tail.runs])
             self._save(
                 connection,

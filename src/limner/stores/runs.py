@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
@@ -32,12 +32,16 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 """What the columns of each kind of run are; the first is the one they are sorted by."""
 
 
+PART_ROWS = 1 << 18
+"""Rows that are merged at once, so that merging takes little memory however long the runs."""
+
+
 class RunFile(msgspec.Struct, frozen=True):
-    """One run: its file's name, its rows, and the CRC-32 of its bytes."""
+    """One run: its file's name, its rows, and the CRC-32 of each column, end to end in the file."""
 
     name: str
     rows: int
-    crc32: int
+    crc32: tuple[int, ...]
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -49,20 +53,22 @@ class Manifest(msgspec.Struct, frozen=True):
     digests: tuple[RunFile, ...] = ()
 
 
-def write(folder: Path, kind: Kind, run: Run) -> RunFile:
-    """Write a run to a new file; it is durable on return."""
+def write(folder: Path, kind: Kind, rows: int, parts: Iterable[Run]) -> RunFile:
+    """Write a run of so many rows, which comes in parts, to a new file; durable on return."""
     folder.mkdir(parents=True, exist_ok=True)
-    name, crc = f"{kind}-{uuid4().hex[:16]}", 0
+    name, crcs, done = f"{kind}-{uuid4().hex[:16]}", [0] * len(COLUMNS[kind]), 0
     with (folder / name).open("wb") as file:
-        for column, dtype in zip(run, COLUMNS[kind], strict=True):
-            for start in range(0, len(column), 1 << 20):
-                part = np.ascontiguousarray(column[start : start + (1 << 20)], dtype)
-                crc = zlib.crc32(part.data, crc)
-                file.write(part.data)
+        for part in parts:
+            for place, (column, dtype) in enumerate(zip(part, COLUMNS[kind], strict=True)):
+                body = np.ascontiguousarray(column, dtype).data
+                crcs[place] = zlib.crc32(body, crcs[place])
+                file.seek((place * rows + done) * 8)
+                file.write(body)
+            done += len(part[0])
         file.flush()
         os.fsync(file.fileno())
     sync(folder)
-    return RunFile(name, len(run[0]), crc)
+    return RunFile(name, rows, tuple(crcs))
 
 
 def mapped(folder: Path, kind: Kind, files: Iterable[RunFile], *, verify: bool) -> list[Run] | None:
@@ -75,15 +81,13 @@ def mapped(folder: Path, kind: Kind, files: Iterable[RunFile], *, verify: bool) 
             return None
         if len(data) != file.rows * 8 * len(COLUMNS[kind]):
             return None
-        if verify and zlib.crc32(data.data) != file.crc32:
-            return None
         size = file.rows * 8
+        # plain arrays: a look-up through the class memmap costs twice as much
+        columns = [np.asarray(data[start : start + size]) for start in range(0, len(data), size)]
+        if verify and tuple(zlib.crc32(column.data) for column in columns) != file.crc32:
+            return None
         runs.append(
-            tuple(
-                # plain arrays: a look-up through the class memmap costs twice as much
-                np.asarray(data[place * size : (place + 1) * size]).view(dtype)
-                for place, dtype in enumerate(COLUMNS[kind])
-            )
+            tuple(column.view(dtype) for column, dtype in zip(columns, COLUMNS[kind], strict=True))
         )
     return runs
 
@@ -98,12 +102,29 @@ def grown(
     if not len(tail[0]):
         return files
     kept, left = list(files), list(runs)
-    taken = [tail]
-    while left and len(left[-1][0]) < 2 * sum(len(run[0]) for run in taken):
+    taken = [sorted_run(tail)]
+    rows = len(tail[0])
+    while left and len(left[-1][0]) < 2 * rows:
         taken.insert(0, left.pop())
+        rows += len(taken[0][0])
         kept.pop()
-    whole = sorted_run(tuple(np.concatenate(column) for column in zip(*taken, strict=True)))
-    return (*kept, write(folder, kind, whole))
+    return (*kept, write(folder, kind, rows, _merged(taken, rows)))
+
+
+def _merged(runs: Sequence[Run], rows: int) -> Iterator[Run]:
+    """Sorted runs as one, in parts of about `PART_ROWS`: keys are uniform, so by their range."""
+    count = max(rows // PART_ROWS, 1)
+    edges = np.array([part * 2**64 // count for part in range(1, count)], np.uint64)
+    ends = [[*np.searchsorted(run[0], edges).tolist(), len(run[0])] for run in runs]
+    starts = [0] * len(runs)
+    for part in range(count):
+        stops = [own[part] for own in ends]
+        pieces = [
+            tuple(column[start:stop] for column in run)
+            for run, start, stop in zip(runs, starts, stops, strict=True)
+        ]
+        yield sorted_run(tuple(np.concatenate(column) for column in zip(*pieces, strict=True)))
+        starts = stops
 
 
 def remove(

@@ -72,6 +72,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Release files and the write lock."""
+        self.log.join()
         self._database.close()
 
 

@@ -7,7 +7,9 @@ there and where a user's rows lie is kept beside it (`lookup`).
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limner.errors import StoreCorrupt
+from limner.errors import LimnerError, StoreCorrupt
 from limner.events.batch import I64, Bool, EventBatch
 from limner.events.log import Appended, Position
 from limner.events.once import Seen
@@ -70,6 +72,7 @@ class SqliteLog:
         self._lookup = Lookup(database, folder, _columns)
         self._small = 0
         self._unsealed = 0
+        self._beside: threading.Thread | None = None
         database.on_rollback.append(self._forget_indices)
         database.on_commit.append(self._seal_if_many)
 
@@ -162,15 +165,18 @@ class SqliteLog:
         for _, first, last in groups:
             if first != last:
                 self._merge(first, last)
-        self._extend(LOOKUP_ROWS)
+        self.join()
+        self._unsealed = 0
+        self._lookup.extend(_head, LOOKUP_ROWS, self._forget_digests)
+
+    def join(self) -> None:
+        """Wait for what is done beside the writer."""
+        if self._beside is not None and self._beside is not threading.current_thread():
+            self._beside.join()
 
     def sweep(self) -> None:
         """Remove what an earlier opening left half done."""
         self._lookup.sweep()
-
-    def _extend(self, at_least: int) -> None:
-        self._unsealed = 0
-        self._lookup.extend(_head, at_least, self._forget_digests)
 
     def _merge(self, first: Position, last: Position) -> None:
         """Make one segment of those from the one at `first` to the one at `last`."""
@@ -188,8 +194,15 @@ class SqliteLog:
         self._lookup.settle()
         if self._small >= SMALL_SEGMENTS:
             self.seal()
-        if self._unsealed >= SPILL_ROWS:
-            self._extend(LOOKUP_ROWS)
+        if self._unsealed >= SPILL_ROWS and not (self._beside and self._beside.is_alive()):
+            self._unsealed = 0
+            self._beside = threading.Thread(target=self._extend, name="limner-lookup", daemon=True)
+            self._beside.start()
+
+    def _extend(self) -> None:
+        # what fails here (a full disk) is tried again, and raised, by the next sealing
+        with suppress(LimnerError, OSError):
+            self._lookup.extend(_head, LOOKUP_ROWS, self._forget_digests)
 
     def _forget_indices(self) -> None:
         # Built again from what was committed; a failed transaction is too rare to undo in place.

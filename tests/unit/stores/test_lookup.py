@@ -6,11 +6,13 @@ import random
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from limner.stores import runs
 from limner.stores.memory import MemoryStore
 from limner.stores.sqlite import SqliteStore
 from limner.testing.contracts import ANN, BEN, CLEO, batch, contents, row
@@ -162,3 +164,24 @@ def test_what_a_killed_process_left_half_done_is_removed(store: SqliteStore) -> 
     with closing(SqliteStore(store.path)) as again:
         assert "users-0123" not in [file.name for file in files(again)]
         assert_found(again)
+
+
+def test_long_runs_are_merged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "PART_ROWS", 7)
+    chance = np.random.default_rng(1)
+    files: tuple[runs.RunFile, ...] = ()
+    keys, places = [], []
+    for size in (40, 3, 100, 1, 1, 60):
+        tail = (chance.integers(0, 2**64, size, np.uint64), chance.integers(0, 10**9, size))
+        keys.append(tail[0])
+        places.append(tail[1])
+        old = runs.mapped(tmp_path, "users", files, verify=True)
+        assert old is not None
+        files = runs.grown(tmp_path, "users", files, old, tail)
+    found = runs.mapped(tmp_path, "users", files, verify=True)
+    assert found is not None
+    assert all((np.diff(run[0].astype(object)) >= 0).all() for run in found)
+    assert all(len(a[0]) >= 2 * len(b[0]) for a, b in pairwise(found))
+    pairs = sorted(pair for run in found for pair in zip(*(c.tolist() for c in run), strict=True))
+    kept = [np.concatenate(column).tolist() for column in (keys, places)]
+    assert pairs == sorted(zip(*kept, strict=True))
