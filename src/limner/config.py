@@ -24,8 +24,10 @@ from limner.events.clean import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.privacy.admit import PrivacyConfig
 from limner.profile import facets
+from limner.profile.changes import ChangesConfig
 from limner.profile.facet import FacetConfig, duration
 from limner.profile.population import PopulationConfig
+from limner.profile.refresh import Refresh, RefreshConfig
 from limner.recommend.rank import RecommendConfig
 
 T = TypeVar("T")
@@ -59,11 +61,12 @@ class TrainConfig:
     """How models are trained.
 
     `sequence`: whether the sequence model takes part, if PyTorch is installed. `seed` makes runs
-    repeatable.
+    repeatable. `refresh`: when a server trains by itself, "every …" or "cron …"; "" for never.
     """
 
     sequence: bool = True
     seed: int = 0
+    refresh: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     population: PopulationConfig = field(default_factory=PopulationConfig)
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    changes: ChangesConfig = field(default_factory=ChangesConfig)
     facet: Sequence[FacetConfig] = ()
     """Facets of the domain, then those of limner.toml; one of the same name replaces."""
 
@@ -176,6 +181,7 @@ def parse(
             named = raw.get("name", index + 1) if isinstance(raw, Mapping) else index + 1
             facet = build(FacetConfig, raw, f"{source}, [[facet]] {named}")
             facet.check()
+            Refresh.parse(facet.refresh, f"facet {facet.name!r}, refresh")
             found[facet.name] = replace(facet, weights={**weights, **facet.weights})
     facets.build(list(found.values()))  # a facet that cannot be made is an error here
     return replace(config, weights=weights, facet=tuple(found.values()))
@@ -201,6 +207,14 @@ def _check_numbers(config: Config, where: str) -> None:
         raise ConfigError(
             f"serve.port = {config.serve.port} is no port", where=where, mend="use 0 to 65535"
         )
+    for key, text in (
+        ("refresh.population", config.refresh.population),
+        ("refresh.snapshot", config.refresh.snapshot),
+        ("refresh.retention", config.refresh.retention),
+        ("train.refresh", config.train.refresh),
+    ):
+        Refresh.timed(text, f"{where}, {key}")
+    config.changes.check(where)
     for name, weight in config.weights.items():
         if not isfinite(weight):
             raise ConfigError(

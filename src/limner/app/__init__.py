@@ -8,10 +8,11 @@ app.portrait("u1").interests
 app.recommend("u1", n=10, explain=True)
 
 `limner` holds the object, `intake` what comes in, `removal` what is taken out again, `rebuilding`
-how portraits are made anew, `learning` how models are trained.
+how portraits are made anew, `learning` how models are trained, `jobs` what is done at times.
 """
 
 from limner.app.intake import SNAPSHOT_EVERY, Imported
+from limner.app.jobs import Jobs, Run
 from limner.app.learning import Trained
 from limner.app.limner import Limner, quiet
 from limner.app.rebuilding import Replayed
@@ -22,8 +23,10 @@ __all__ = [
     "Erased",
     "Expired",
     "Imported",
+    "Jobs",
     "Limner",
     "Replayed",
+    "Run",
     "Trained",
     "quiet",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from limner import config as configuration
 from limner.app import intake, learning, quarantine, rebuilding, removal
 from limner.app.intake import SNAPSHOT_EVERY, Imported
+from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
 from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
@@ -32,10 +33,14 @@ from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
 from limner.profile import facets, portrait
+from limner.profile.changes import KINDS, Change, Changes, Subscription
 from limner.profile.facet import duration
+from limner.profile.follow import Following
 from limner.profile.merge import NEVER
 from limner.profile.population import Population
 from limner.profile.portrait import Portrait
+from limner.profile.refresh import Refresh
+from limner.profile.shown import shown_of
 from limner.profile.snapshot import Snapshots
 from limner.profile.snapshot_files import Arrays
 from limner.profile.state import ProfileState
@@ -82,6 +87,20 @@ class Limner:
         home = store.home
         self.snapshots = Snapshots(home / "state" if home else None, store.get_meta("log") or "")
         self.population = Population()
+        policies = {
+            facet.name: Refresh.parse(facet.refresh, f"facet {facet.name!r}")
+            for facet in config.facet
+        }
+        self._kept = [name for name, policy in policies.items() if policy.kept]
+        self.following = Following(
+            self.writer,
+            store,
+            policies,
+            config.changes,
+            population=lambda: self.population,
+            now=self.now,
+        )
+        self._population_at: Position = -1
         self._snapshot_at: Position = 0
         self._scorer: Scorer | None = None
         self.backfill: Backfill | None = None
@@ -131,6 +150,8 @@ class Limner:
             keys = _keys(settings, store, write=write)
             app = cls(settings, store, keys, clock=clock or _wall)
             app._recover(progress, write=write, in_background=write and not wait)
+            if write:
+                app.following.attach()
             if write and app.backfill is None:
                 rebuilding.remember(app)
         except BaseException:
@@ -209,6 +230,7 @@ class Limner:
         if self.backfill is not None:
             self.backfill.stop()
         if self.writable:
+            self.following.close()
             written = self.snapshots.join() and self.state.position == self._snapshot_at
             if not written and self.state.position and not self.writer.broken:
                 self.save_snapshot()
@@ -252,9 +274,11 @@ class Limner:
 
         Readers and the writer go on meanwhile: the lock is taken for a chunk of users at a time.
         """
+        position = self.state.position
         self.population = survey(
             self.state, self.now(), self.config.population, lock=self.writer.lock
         )
+        self._population_at = position
 
     # -- taking in ---------------------------------------------------------------------------
 
@@ -347,6 +371,7 @@ class Limner:
         self.refresh_population()
         with self.writer.lock:  # the model stays; its items have other numbers now
             self._scorer = self._scorer and self._scorer.over(self.state.catalog)
+        self.following.again()
         self.save_snapshot()
 
     # -- models ------------------------------------------------------------------------------
@@ -435,19 +460,22 @@ class Limner:
         """What is known of a user now, or as of event time `at`, or as told by `known_at`.
 
         A portrait of the past says nothing of all users: percentiles, tiers and shares against
-        everybody are left out, and so is the model's vector. Without `vector` no model is loaded
-        for it. Raises NotFound for an unknown user.
+        everybody are left out, and so is the model's vector; refresh policies do not matter to it,
+        while the slots of a present one may be those of their last refresh. Without `vector` no
+        model is loaded for it. Raises NotFound for an unknown user.
         """
+        past = at is not None or known_at is not None
+        shown = shown_of(self.store.shown, self.user(user_id), () if past else self._kept)
         with self.writer.lock:
             row = self.known_row(user_id)
             state, now, everybody = self.state, self.now(), self.population
-            if at is not None or known_at is not None:
+            if past:
                 now = at if at is not None else now
                 state = self.writer.as_of(self.keys.pseudonym(user_id), now, known_at)
                 row = 0 if len(state) else -1
                 # neither other users' later events nor a later model may show through (law 4)
                 everybody, vector = Population(), False
-            seen = portrait.read(state, row, everybody, now, user_id=user_id)
+            seen = portrait.read(state, row, everybody, now, user_id=user_id, shown=shown)
             history = history_of(state, row, now)
         scorer = self.scorer() if vector else None
         if scorer is None or not len(history):
@@ -479,6 +507,44 @@ class Limner:
             )
             for event in batch.take(newest).events(positions[newest])
         ]
+
+    def jobs(self, train: Callable[[], str] | None = None) -> Jobs:
+        """What the configuration asks to be done at times; `train` instead of the app's own."""
+        return jobs_of(self, train)
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def changes(self, after: int = 0, *, limit: int = 100) -> Changes:
+        """What changed after the change with the id `after`, oldest first.
+
+        Go on with `changes(after=found.last)`. `missed` says that the bound (`changes.keep`) has
+        let go of some that came between.
+        """
+        found = self.store.outbox.after(after, limit=limit)
+        told = [replace(change, user_id=self.own_id(change.user)) for change in found]
+        last = told[-1].id if told else max(after, 0)
+        newest = self.store.outbox.last()
+        return Changes(told, last, newest, missed=after < self.store.outbox.dropped())
+
+    def subscribe(
+        self,
+        callback: Callable[[Change], object] | None = None,
+        *,
+        kinds: Collection[str] = KINDS,
+        after: int | None = None,
+    ) -> Subscription:
+        """Be told of changes after an id, or from now on: by iterating, or through `callback`.
+
+        A callback is called in a thread of its own; what it raises is logged, and the next change
+        goes on. `close` the subscription to end it.
+        """
+        since = self.store.outbox.last() if after is None else after
+        out = Subscription(self.changes, self.following.news, since, kinds)
+        if self.writable:
+            self.following.start()
+        if callback is not None:
+            out.call(callback)
+        return out
 
     def own_id(self, pseudonym: str | bytes) -> str | None:
         """The product's own id behind a pseudonym (hexadecimal or bytes); None once erased."""
@@ -586,6 +652,7 @@ class Limner:
             "model": scorer.version if scorer else None,
             "erased_since_training": self.erased_since_training(),
             "backfill": rebuilding.progress_of(self),
+            "schedule": self.jobs().runs(),
         }
 
 

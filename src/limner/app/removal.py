@@ -66,6 +66,7 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
         else:
             app.writer.refold(left)
             app.writer.recount_items(named)
+            app.following.again(left)
             app.refresh_population()
             app.save_snapshot(wait=False)
     if due:
@@ -107,6 +108,7 @@ def expire(app: Limner, *, progress: Progress) -> Expired:
             left = _leave(app, users)
         app.writer.refold(left)
         app.writer.recount_items(named)
+        app.following.again(left)
         app.refresh_population()
         app.save_snapshot()
     if due:
@@ -158,7 +160,10 @@ def _leave(app: Limner, users: set[bytes]) -> list[bytes]:
     left = {user for user in users if app.store.log.holds(user)}
     for user in users - left:
         app.store.identities.delete(user)
+        app.store.shown.erase(user)
+        app.store.outbox.erase(user)
         with app.writer.lock:
+            app.following.leave(app.state.rows.get(user, -1))
             app.state.erase(user)
     return sorted({app.writer.amendments.user(user) for user in left})
 
@@ -178,6 +183,8 @@ def erase(app: Limner, user_id: str) -> Erased:
             for part in (*app.store.erasables, app.snapshots):
                 removed[part.name] += sum(part.erase(one) for one in members)
         with app.writer.lock:
+            for one in members:
+                app.following.leave(app.state.rows.get(one, -1))
             removed[app.state.name] += sum(app.state.erase(one) for one in members)
             removed[app.writer.amendments.name] += app.writer.amendments.erase(user)
         app.writer.recount_items(named)

@@ -14,6 +14,7 @@ from limner.cli.learn import evaluate, train
 from limner.cli.quarantine import quarantine
 from limner.cli.session import common
 from limner.cli.set_up import demo, init, replay, serve, status
+from limner.cli.times import changes, schedule
 from limner.errors import LimnerError
 
 EPILOG = """\b
@@ -37,7 +38,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
-    quarantine, alias, expire, replay,
+    quarantine, alias, expire, replay, schedule, changes,
 ):  # fmt: skip
     cli.add_command(_command)
 

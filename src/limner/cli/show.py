@@ -421,6 +421,10 @@ def status(console: Console, found: Mapping[str, Any], now: int) -> None:
         share = f"{doing['done']:,} of {doing['total']:,} rows"
         table.add_row("backfill", Text(f"{', '.join(doing['facets'])}: {share}"))
     table.add_row("imports", f"{len(found['imports']):,}: limner import --list")
+    jobs = found["schedule"]
+    failed = ", ".join(run.name for run in jobs if run.outcome in ("failed", "interrupted"))
+    jobs = f"{len(jobs)} jobs{f', not done the last time: {failed}' if failed else ''}"
+    table.add_row("schedule", Text(f"{jobs}: limner schedule"))
     console.print(Group(table))
 
 

@@ -42,6 +42,7 @@ MEANINGS: Mapping[str, str] = {
     "train": "How models are trained.",
     "train.sequence": "Whether the sequence model takes part, where PyTorch is installed.",
     "train.seed": "Makes runs repeatable.",
+    "train.refresh": 'When a server trains by itself: "cron 0 3 * * 1", "every 7d"; empty: never.',
     "serve": "How the HTTP API listens.",
     "serve.host": "The address; other than this machine's own only with an api_key.",
     "serve.port": "The port; 0 for any that is free.",
@@ -55,6 +56,13 @@ MEANINGS: Mapping[str, str] = {
     "population.interests": "The keyed slot whose shares make clusters.",
     "population.clusters": "At most so many clusters are tried; 0 for none.",
     "population.seed": "Makes clusters repeatable.",
+    "refresh": "When a server brings up to date what belongs to no single user; empty: never.",
+    "refresh.population": "Percentiles, tiers, and shares against everybody.",
+    "refresh.snapshot": "The state on disk that makes a start quick.",
+    "refresh.retention": "Taking out what is kept no longer.",
+    "changes": "Which changes of portraits are told, and how many are kept.",
+    "changes.shift": "The drift (0 to 1) from which on an interest has shifted; 0 tells of none.",
+    "changes.keep": "So many of the newest changes are kept for those who come later.",
     "facet": "A facet of your own, or one of the domain's replaced by its name.",
     "facet.name": "Unique; slots and evidence refer to it.",
     "facet.kind": "declared, count, sum, rate, recency, frequency, sessions, moments, quantiles, "
@@ -78,6 +86,8 @@ MEANINGS: Mapping[str, str] = {
     "facet.bound": "How many keys or events are kept a user.",
     "facet.unit": "What a number is in: money, share, …",
     "facet.text": "How a number is said; {} stands for it.",
+    "facet.refresh": 'When what is shown follows: on_read, on_event, "every 5m", "cron 0 3 * * 1", '
+    'or "when purchase where value > 50".',
     "facet.weights": "Worth of event types for this facet, over `weights`.",
     "facet.options": "What a kind of your own needs.",
 }

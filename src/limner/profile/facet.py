@@ -76,6 +76,10 @@ class Slot:
     tier: str | None = None
     error: float | None = None
     facet: str = ""
+    refreshed_at: int | None = None
+    """When a slot that is kept from one refresh to the next was read; None for one read now."""
+    as_of: int | None = None
+    """The log position that it reflects then."""
 
 
 class View(Protocol):
@@ -156,7 +160,7 @@ class FacetConfig:
     `reads` the facet whose state a facet without one of its own reads, `half_life` (and
     `short_half_life`) durations such as "30d", `gap` the pause that ends a session, `bound` how
     many keys or events are kept a user, `weights` the worth of each event type, `options` what a
-    kind of your own needs.
+    kind of your own needs, `refresh` when its slots are brought up to date (`profile.refresh`).
     """
 
     name: str
@@ -180,6 +184,8 @@ class FacetConfig:
     text: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    # not a part of what the state means: a snapshot outlives a change of it
+    refresh: str = field(default="on_read", repr=False)
 
     def check(self) -> None:
         """Raise ConfigError if a setting cannot be understood or means nothing."""

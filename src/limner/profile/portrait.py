@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,13 +46,25 @@ class Portrait:
 
 
 def read(
-    state: ProfileState, row: int, population: Population, now: int, *, user_id: str
+    state: ProfileState,
+    row: int,
+    population: Population,
+    now: int,
+    *,
+    user_id: str,
+    shown: Mapping[str, Sequence[Slot]] | None = None,
 ) -> Portrait:
-    """A user's portrait; a user without a row (−1) has empty sections."""
+    """A user's portrait; a user without a row (−1) has empty sections.
+
+    Facets that are in `shown` say what they said when they were last refreshed.
+    """
     sections: dict[str, dict[str, Slot]] = {name: {} for name in SECTIONS}
     if row >= 0:
         view = StateView(state, row, population)
-        found = [slot for facet in state.facets for slot in facet.read(view, now)]
+        found: list[Slot] = []
+        for facet in state.facets:
+            kept = (shown or {}).get(facet.name)
+            found.extend(facet.read(view, now) if kept is None else kept)
         for slot in (*found, *standing.slots(view, population, now, found)):
             sections[slot.section][slot.name] = slot
     return Portrait(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +72,26 @@ class _Ticket:
     error: BaseException | None = None
 
 
+class Follower(Protocol):
+    """Somebody who is told of every commit."""
+
+    def seen(self, first: Position, batch: EventBatch) -> None:
+        """A batch was folded; called with the writer's lock."""
+        ...
+
+    def leave(self, row: int) -> None:
+        """The user of a row (−1: of none) is about to give it up; called with the lock."""
+        ...
+
+    def refolded(self, users: Collection[bytes]) -> None:
+        """These users were folded again from the log; called with the commit lock."""
+        ...
+
+    def committed(self, *, live: bool) -> None:
+        """A commit is done, `live` or one of an import; called with the commit lock."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Good:
     """A ticket's rows after cleaning."""
@@ -105,6 +126,7 @@ class Writer:
     """Whether the state is half folded: a fold failed, and so did building it anew."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     commit_lock: threading.RLock = field(default_factory=threading.RLock)
+    follower: Follower | None = None
     _line: list[_Ticket] = field(default_factory=list)
     _line_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -142,6 +164,8 @@ class Writer:
                 self._commit(tickets)
             if settle and (self.state.owed_users or self.state.owed_items):
                 self.settle()
+            if self.follower is not None:
+                self.follower.committed(live=settle)
         if ticket.error is not None:
             raise ticket.error
         assert ticket.result is not None
@@ -264,6 +288,7 @@ class Writer:
             broken=False,
             lock=threading.RLock(),
             commit_lock=threading.RLock(),
+            follower=None,
         )
 
     def take_over(self, beside: Writer) -> None:
@@ -357,15 +382,20 @@ class Writer:
             with self.lock:
                 learned = self.amendments.learn(part, first + start)
                 for user, into in learned.joined:
+                    if self.follower is not None:
+                        self.follower.leave(self.state.rows.get(user, -1))
                     if self.state.join(user, into):
                         self.state.owed_users.add(into)
                 self.state.owed_users.update(learned.owed)
-                folded = self.state.fold(first + start, self.amendments.follow(part))
+                meant = self.amendments.follow(part)
+                folded = self.state.fold(first + start, meant)
                 users = [self.state.rows.key(row) for row in folded.late_users]
                 self.state.owed_users.update(user for user in users if user is not None)
                 self.state.owed_items.update(folded.late_items)
                 # what is in the log is counted once, so that a repeated import changes no flag
                 count_amounts(self.scales, part, self._kinds)
+                if self.follower is not None:
+                    self.follower.seen(first + start, meant)
 
     def settle(self) -> None:
         """Fold whoever is owed it again from the log: late users, and users of late items."""
@@ -373,6 +403,8 @@ class Writer:
             if self.state.owed_items:
                 self.state.owed_users.update(self._users_of(self.state.owed_items))
             self.refold(sorted(self.state.owed_users))
+            if self.follower is not None:
+                self.follower.refolded(self.state.owed_users)
             self.state.owed_items.clear()
             self.state.owed_users.clear()
 

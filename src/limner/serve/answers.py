@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from limner.app import Run
 from limner.events.batch import Event
 from limner.events.raw import Refused
 from limner.serve.background import Training
@@ -62,6 +63,13 @@ class Ready:
     position: int
     model: str | None
     training: Training
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """The jobs that are done at times: what became of each the last time, and the next time."""
+
+    jobs: list[Run]
 
 
 @dataclass(frozen=True, slots=True)

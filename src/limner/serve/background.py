@@ -1,21 +1,13 @@
-"""What a server does beside answering: training on demand, and keeping its stock fresh."""
+"""What a server does beside answering: training a model, in a thread of its own."""
 
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from limner.app import SNAPSHOT_EVERY, Limner, Trained
-from limner.errors import LimnerError
-
-UPKEEP_SECONDS = 60.0
-"""How old percentiles and tiers may get while a server runs."""
-
-
-EXPIRE_SECONDS = 86_400.0
-"""How often a server takes out what is kept no longer."""
+from limner.app import Limner, Trained
+from limner.errors import LimnerError, ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +55,17 @@ class Trainer:
             self._thread.start()
             return True
 
+    def train(self) -> str:
+        """Train and wait for it, as a job; what came of it in a few words. Raises ModelError."""
+        if not self.start():
+            return "a training was under way"
+        assert self._thread is not None
+        self._thread.join()
+        done = self.training
+        if done.error is not None:
+            raise ModelError(done.error.what, where=done.error.where, mend=done.error.mend)
+        return f"model {done.trained.version}" if done.trained else ""
+
     def stop(self, seconds: float = 20.0) -> None:
         """Have a running training give up, at its next step."""
         self._stop.set()
@@ -86,20 +89,3 @@ class Trainer:
         if self._stop.is_set():
             raise _Stopped
         self.training = replace(self.training, stage=stage, done=done, total=total)
-
-
-def upkeep(app: Limner, stop: threading.Event) -> None:
-    """Until `stop`: take stock of the users now and then, and write snapshots of much news."""
-    seen = app.state.position
-    written = seen
-    expired = 0.0
-    while not stop.wait(UPKEEP_SECONDS):
-        if time.monotonic() - expired > EXPIRE_SECONDS:
-            expired = time.monotonic()
-            app.expire()
-        if app.state.position != seen:
-            seen = app.state.position
-            app.refresh_population()
-        if seen - written > SNAPSHOT_EVERY:
-            written = seen
-            app.save_snapshot(wait=False)

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from limner import __version__
-from limner.app import Erased, Limner
+from limner.app import Erased, Jobs, Limner
 from limner.errors import LimnerError, NotFound
 from limner.events.raw import Refused
 from limner.explain.reasons import Why
@@ -22,7 +22,7 @@ from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
-from limner.serve import cleaning
+from limner.serve import cleaning, times
 from limner.serve.answers import Accepted, Evidence, Live, Ready, RefusedEvent
 from limner.serve.background import Trainer, Training
 from limner.serve.door import Door
@@ -303,7 +303,7 @@ def ready(app: Shop, trainer: InTraining) -> Response:
 # -- the application -------------------------------------------------------------------------
 
 
-def api(app: Limner, trainer: Trainer | None = None) -> FastAPI:
+def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -> FastAPI:
     """The ASGI application over an open app."""
     out = FastAPI(
         title="Limner",
@@ -314,7 +314,9 @@ def api(app: Limner, trainer: Trainer | None = None) -> FastAPI:
     )
     out.state.limner = app
     out.state.trainer = trainer or Trainer(app)
+    out.state.jobs = jobs or app.jobs(out.state.trainer.train)
     out.include_router(router)
+    out.include_router(times.router)
     out.include_router(cleaning.router)
     out.include_router(health)
     out.add_exception_handler(LimnerError, _on_limner_error)

@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from limner import __version__
-from limner.app import Erased
+from limner.app import Erased, Run
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
+from limner.profile.changes import Changes
 from limner.profile.portrait import Portrait
 from limner.recommend.rank import Recommendations
 from limner.serve.answers import (
@@ -24,6 +25,7 @@ from limner.serve.answers import (
     ProblemDocument,
     Quarantined,
     Ready,
+    Scheduled,
 )
 from limner.serve.background import Training
 from limner.serve.problems import MEDIA_TYPE
@@ -64,6 +66,28 @@ _ITEM = {
     "parts": {"frequency": 1.1, "item_to_item": 0.32},
     "steps": [],
     "reason": "bought 4 times, about every 9 days, last 8 days ago",
+}
+_RUN = {
+    "name": "population",
+    "refresh": "every 1m",
+    "next_run": _NOON + 60_000_000,
+    "outcome": "done",
+    "started": _NOON,
+    "seconds": 0.8,
+    "said": "2,469 users",
+    "error": "",
+}
+_CHANGE = {
+    "id": 17,
+    "kind": "interest_shift",
+    "user": "9f2c41d6a0b35e7788c1d2e3f4a5b6c7",
+    "slot": "interests.category",
+    "before": {"value": {"tea": 0.8, "soap": 0.2}, "text": "tea (80 %), soap (20 %)"},
+    "after": {"value": {"soap": 0.6, "tea": 0.4}, "text": "soap (60 %), tea (40 %)"},
+    "position": 4711,
+    "time": _NOON,
+    "drift": 0.4,
+    "user_id": "u1",
 }
 _REASON = {
     "text": _ITEM["reason"],
@@ -140,6 +164,9 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "training": {"state": "never"},
     },
     Live: {"status": "live", "version": __version__},
+    Run: _RUN,
+    Scheduled: {"jobs": [_RUN]},
+    Changes: {"changes": [_CHANGE], "last": 17, "newest": 17, "missed": False},
     ProblemDocument: {
         "type": "urn:limner:error:not-found",
         "title": "An id that Limner does not know",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,9 +13,10 @@ import uvicorn
 from limner.app import Limner
 from limner.config import Config, ServeConfig
 from limner.errors import ConfigError, UsageError
-from limner.serve.background import Trainer, upkeep
+from limner.serve.background import Trainer
 from limner.serve.door import is_local
 from limner.serve.http import api
+from limner.serve.schedule import Schedule
 
 
 def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
@@ -31,26 +31,27 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
         with Limner.open(config=config, holder=f"limner serve at {url}") as app:
             app.scorer()  # loaded before the first request, not by it
             trainer = Trainer(app)
-            ended = threading.Event()
-            keeper = threading.Thread(target=upkeep, args=(app, ended), name="limner-upkeep")
+            jobs = app.jobs(trainer.train)
+            schedule = Schedule(jobs)
             server = uvicorn.Server(
                 uvicorn.Config(
-                    api(app, trainer),
+                    api(app, trainer, jobs),
                     log_level="warning",
                     access_log=False,
                     lifespan="off",
                     timeout_graceful_shutdown=10,
                 )
             )
-            keeper.start()
+            schedule.start()
+            app.following.start()
             try:
                 with _quiet_signals():
                     say(url)
                     server.run(sockets=[listening])
             finally:
-                ended.set()
                 trainer.stop()
-                keeper.join()
+                app.following.close()
+                schedule.stop()
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from limner.events.log import EventLog
 from limner.events.raw import ImportLedger, Quarantine
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import IdentityTable
+from limner.profile.changes import Outbox
+from limner.profile.shown import ShownTable
 
 
 class Store(Protocol):
@@ -35,6 +37,16 @@ class Store(Protocol):
     @property
     def imports(self) -> ImportLedger:
         """What was imported."""
+        ...
+
+    @property
+    def shown(self) -> ShownTable:
+        """What is shown of users between two refreshes."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """The changes that others can subscribe to."""
         ...
 
     @property

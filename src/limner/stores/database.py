@@ -19,8 +19,8 @@ BUSY_SECONDS = 10.0
 """How long a connection waits for another that holds the file."""
 
 _TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE segment (
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS segment (
     first INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
     min_time INTEGER,
@@ -28,13 +28,13 @@ CREATE TABLE segment (
     hash BLOB NOT NULL,
     body BLOB NOT NULL
 );
-CREATE TABLE identity (
+CREATE TABLE IF NOT EXISTS identity (
     pseudonym BLOB PRIMARY KEY,
     key_version INTEGER NOT NULL,
     sealed_id BLOB NOT NULL,
     wrapped_key BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE quarantine (
+CREATE TABLE IF NOT EXISTS quarantine (
     id INTEGER PRIMARY KEY,
     content BLOB NOT NULL UNIQUE,
     place TEXT NOT NULL,
@@ -44,7 +44,18 @@ CREATE TABLE quarantine (
     row TEXT NOT NULL,
     import_id INTEGER NOT NULL
 );
-CREATE TABLE import (import_id INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS import (import_id INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS shown (
+    user BLOB NOT NULL,
+    name TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (name, user)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS change (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user BLOB NOT NULL,
+    body BLOB NOT NULL
+);
 """
 
 
@@ -213,13 +224,15 @@ class Database:
 
     def _settle(self, made: bool) -> None:
         """Make the tables of a new file; finish what an earlier opening left."""
-        if not made:
-            if self._writer is None:
-                raise StoreError("this file is no store", where=str(self.path), mend="limner init")
+        if not made and self._writer is None:
+            raise StoreError("this file is no store", where=str(self.path), mend="limner init")
+        if self._writer is not None:  # of a store made earlier, those that came since
             with self.transaction() as connection:
                 for statement in filter(str.strip, _TABLES.split(";")):
                     connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
+                connection.execute(
+                    "INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,)
+                )
         facts = dict(self.query("SELECT name, value FROM meta"))
         if "scrub" in facts and self._writer is not None:
             self._wipe()

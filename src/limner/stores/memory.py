@@ -19,6 +19,7 @@ from limner.events.log import Appended, Position
 from limner.events.raw import Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
+from limner.stores.memory_shown import MemoryOutbox, MemoryShown
 from limner.stores.refused import key_of, names, normal
 from limner.stores.segments import READ_ROWS, compact, emptied, without_target
 
@@ -36,11 +37,13 @@ class MemoryStore:
         self.identities = MemoryIdentities(self)
         self.quarantine = MemoryQuarantine(self)
         self.imports = MemoryImports(self)
+        self.shown = MemoryShown(self)
+        self.outbox = MemoryOutbox(self)
 
     @property
     def erasables(self) -> Sequence[Erasable]:
-        """Log, identities and quarantine."""
-        return (self.log, self.identities, self.quarantine)
+        """All of the above but the imports, which name nobody."""
+        return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
 
     @property
     def home(self) -> Path | None:

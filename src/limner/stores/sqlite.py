@@ -16,6 +16,7 @@ from limner.privacy.identity import Sealed
 from limner.stores.database import Database
 from limner.stores.refused import key_of, names, pack, unpack
 from limner.stores.sqlite_log import SqliteLog
+from limner.stores.sqlite_shown import SqliteOutbox, SqliteShown
 
 
 class SqliteStore:
@@ -32,13 +33,15 @@ class SqliteStore:
         self.identities = SqliteIdentities(self._database)
         self.quarantine = SqliteQuarantine(self._database)
         self.imports = SqliteImports(self._database)
+        self.shown = SqliteShown(self._database)
+        self.outbox = SqliteOutbox(self._database)
         if write:
             self.log.sweep()
 
     @property
     def erasables(self) -> Sequence[Erasable]:
-        """Log, identities and quarantine."""
-        return (self.log, self.identities, self.quarantine)
+        """All of the above but the imports, which name nobody."""
+        return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
 
     @property
     def home(self) -> Path:

@@ -25,6 +25,7 @@ from limner.events.batch import SCHEMA, EventBatch, concat
 from limner.events.log import EventLog
 from limner.events.raw import Refused
 from limner.privacy.identity import Sealed
+from limner.profile.changes import Change, Said
 from limner.stores import Store
 
 ANN, BEN, CLEO = (name.ljust(16, b".") for name in (b"ann", b"ben", b"cleo"))
@@ -71,6 +72,16 @@ def identity(user: bytes, text: bytes = b"sealed") -> Sealed:
 def refusal(line: int, rule: str = "no_user", **fields: Any) -> Refused:
     """A refused row."""
     return Refused("shop.csv", line, rule, "the row names no user", fields)
+
+
+NAMES = ("spend", "tea")
+"""Names of what is shown."""
+
+
+def change(user: bytes, time: int = 0) -> Change:
+    """A change of a user."""
+    before, after = Said(1.5, "one and a half"), Said({"tea": 1.0}, "tea")
+    return Change(0, "interest_shift", user.hex(), "interests.type", before, after, 3, time, 0.5)
 
 
 class StoreContract:
@@ -318,11 +329,15 @@ class StoreContract:
         store.identities.add([identity(ANN), identity(BEN)])
         store.quarantine.add([refusal(1, user_id=ANN), refusal(2, user_id=BEN)])
         store.quarantine.add([refusal(3, user_id=BEN, target_user_id=ANN)])
+        store.shown.put([(ANN, "spend", b"1"), (ANN, "tea", b"2"), (BEN, "spend", b"3")])
+        store.outbox.add([change(ANN), change(BEN), change(ANN), change(ANN)], keep=9)
         counts = {}
         with store.transaction():
             for part in store.erasables:
                 counts[part.name] = part.erase(ANN)
-        assert counts == {"event log": 3, "identity table": 1, "quarantine": 2}
+        assert counts == {
+            "event log": 3, "identity table": 1, "quarantine": 2, "shown slots": 2, "changes": 3,
+        }  # fmt: skip
         store = self.reopen(store)
         for part in store.erasables:
             assert not part.holds(ANN)
@@ -531,3 +546,55 @@ class StoreContract:
         store.set_meta("keys", "a")
         store.set_meta("keys", "b")
         assert self.reopen(store).get_meta("keys") == "b"
+
+    # what is shown, and changes
+
+    def test_what_is_shown_is_kept_by_user_and_name(self, store: Store) -> None:
+        assert store.shown.of(ANN, NAMES) == {}
+        store.shown.put([(ANN, "spend", b"1"), (ANN, "tea", b"2"), (BEN, "spend", b"3")])
+        store.shown.put([(ANN, "spend", b"4")])
+        store = self.reopen(store)
+        assert store.shown.of(ANN, NAMES) == {"spend": b"4", "tea": b"2"}
+        assert store.shown.users("spend") == {ANN, BEN}
+        store.shown.drop("spend", [ANN])
+        assert store.shown.of(ANN, NAMES) == {"tea": b"2"}
+        store.shown.drop(users=[BEN])
+        assert not store.shown.holds(BEN)
+        store.shown.put([(CLEO, "tea", b"5")])
+        store.shown.drop("tea")
+        assert not any(store.shown.holds(user) for user in (ANN, BEN, CLEO))
+
+    def test_changes_come_back_in_order_under_increasing_ids(self, store: Store) -> None:
+        assert (store.outbox.last(), store.outbox.dropped(), store.outbox.after(0)) == (0, 0, [])
+        store.outbox.add([change(ANN, 10), change(BEN, 11)], keep=9)
+        store.outbox.add([change(ANN, 12)], keep=9)
+        store = self.reopen(store)
+        assert store.outbox.after(0) == [
+            replace(change(ANN, 10), id=1), replace(change(BEN, 11), id=2),
+            replace(change(ANN, 12), id=3),
+        ]  # fmt: skip
+        assert [found.id for found in store.outbox.after(1, limit=1)] == [2]
+        assert store.outbox.after(3) == []
+
+    def test_the_bound_keeps_the_newest_changes_and_says_what_went(self, store: Store) -> None:
+        for time in range(7):
+            store.outbox.add([change(ANN, time)], keep=3)
+        store = self.reopen(store)
+        assert [found.time for found in store.outbox.after(0)] == [4, 5, 6]
+        assert (store.outbox.last(), store.outbox.dropped()) == (7, 4)
+
+    def test_an_id_is_never_given_twice(self, store: Store) -> None:
+        store.outbox.add([change(ANN), change(BEN)], keep=9)
+        store.outbox.erase(BEN)
+        store = self.reopen(store)
+        store.outbox.add([change(ANN)], keep=9)
+        assert [found.id for found in store.outbox.after(0)] == [1, 3]
+        assert (store.outbox.last(), store.outbox.dropped()) == (3, 0)
+
+    def test_what_a_failed_transaction_would_have_shown_is_not_there(self, store: Store) -> None:
+        with suppress(RuntimeError), store.transaction():
+            store.shown.put([(ANN, "spend", b"1")])
+            store.outbox.add([change(ANN)], keep=9)
+            raise RuntimeError
+        assert store.shown.of(ANN, NAMES) == {}
+        assert store.outbox.after(0) == []

@@ -11,8 +11,7 @@ import pytest
 from limner.app import Limner
 from limner.config import parse
 from limner.model.protocol import Progress
-from limner.serve import background
-from limner.serve.background import Trainer, upkeep
+from limner.serve.background import Trainer
 
 
 @pytest.fixture
@@ -58,30 +57,3 @@ def test_one_training_at_a_time_and_it_can_be_stopped(
     assert trainer.training.state == "failed"
     assert trainer.training.error is not None
     assert trainer.training.error.what == "the server was stopped"
-
-
-def test_percentiles_follow_while_a_server_runs(
-    app: Limner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(background, "UPKEEP_SECONDS", 0.01)
-    stop = threading.Event()
-    keeper = threading.Thread(target=upkeep, args=(app, stop))
-    keeper.start()
-    try:
-        app.record(
-            [
-                {"user_id": f"u{n}", "item_id": "tea", "event_type": "purchase", "value": n + 1.0}
-                for n in range(20)
-            ]
-        )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            spend = app.portrait("u19").value["spend"]
-            if spend.percentile is not None:
-                break
-            time.sleep(0.01)
-        assert spend.percentile is not None
-        assert spend.percentile > 0.8
-    finally:
-        stop.set()
-        keeper.join()

@@ -18,7 +18,7 @@ from limner.events.batch import EventBatch
 from limner.stores import open_store
 from limner.stores.memory import MemoryStore
 from limner.stores.sqlite import SqliteStore
-from limner.testing.contracts import ANN, BEN, batch, contents, identity, refusal, row
+from limner.testing.contracts import ANN, BEN, batch, change, contents, identity, refusal, row
 
 
 @pytest.fixture
@@ -249,6 +249,9 @@ def test_no_byte_of_an_erased_user_stays_in_the_files(
     erased = users[7]
     store.identities.add([identity(erased, b"sealed id of the one")])
     store.quarantine.add([refusal(1, user_id=erased, item_id="item/refused/")])
+    for user in users:
+        store.shown.put([(user, "spend", b"shown to " + user.hex().encode() * 9)])
+        store.outbox.add([change(user)] * 3, keep=1_000)
     for start in range(0, 3000, 1000):
         large = [
             row(10**6 + start + n, users[n % 9], properties_note=f"large/{start + n}/")
@@ -269,7 +272,7 @@ def test_no_byte_of_an_erased_user_stays_in_the_files(
     assert sum(needle in path.read_bytes() + wal(path) for needle in needles) > 10
 
     with store.transaction():
-        assert [part.erase(erased) for part in store.erasables] == [len(events), 1, 1]
+        assert [part.erase(erased) for part in store.erasables] == [len(events), 1, 1, 1, 3]
 
     after = b"".join(body for (body,) in store._database.query("SELECT body FROM segment"))
     pieces = {before[start : start + 48] for start in range(0, len(before) - 48, 331)}

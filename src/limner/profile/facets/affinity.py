@@ -81,6 +81,17 @@ class Affinity:
         order = np.lexsort((place, -np.round(weight[:, 1] / heaviest, 5)))
         return keys[order].astype(np.int64), weight[order]
 
+    def drift(self, view: View, now: int) -> float:
+        """½ Σ |recent share − lasting share| over the keys: 0 for alike, 1 for nothing shared."""
+        _, values = view.entries(self.name)
+        age = np.maximum(now - values["t"].astype(np.float64), 0)
+        weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
+        positive = np.maximum(weight, 0)
+        total = positive.sum(axis=0)
+        if not total.all():
+            return 0.0
+        return 0.5 * float(np.abs(np.subtract(*(positive / total).T)).sum())
+
     def read(self, view: View, now: int) -> list[Slot]:
         state = view.fixed(self.name)
         n, newest = int(state["n"][0]), int(state["t"][0])
