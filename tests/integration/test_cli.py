@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from tests.integration import shop
 
@@ -490,3 +492,44 @@ def test_ids_of_any_characters_are_shown_as_they_are(limner: Command, empty: Pat
     assert odd in limner("portrait", odd).out
     assert "[b]x[/b]" in limner("recommend", odd).out
     assert limner("why", odd, "[b]x[/b]", "--json").json["user_id"] == odd
+
+
+# -- audiences and the population --------------------------------------------------------------
+
+
+def test_an_audience_is_counted_listed_and_written(
+    limner: Command, read: Path, tmp_path: Path
+) -> None:
+    where = 'interests.category["tea"].share > 0.4 and exists value.tier'
+    found = limner(
+        "audience", where, "--limit", "3", "--index", "interests.category", "--json"
+    ).json
+    everybody = {f"u{n}" for n in range(40)}
+    assert found["of"] == 40 and 3 < found["count"] < 20
+    assert set(found["users"]) < everybody and len(found["users"]) == 3
+    assert found["index"][0]["key"] == "tea" and found["index"][0]["index"] > 200
+    for ending in ("csv", "parquet"):
+        file = tmp_path / f"tea.{ending}"
+        assert limner("audience", where, "--out", file).code == 0
+        table = pa_csv.read_csv(file) if ending == "csv" else pq.read_table(file)
+        users = table["user_id"].to_pylist()
+        assert len(users) == found["count"] and set(found["users"]) <= set(users) <= everybody
+    said = limner("audience", where)
+    assert said.out.startswith(f"{found['count']} of 40 users")
+    assert limner("audience", where, "--out", tmp_path / "tea.xls").code == 2
+    wrong = limner("audience", "interests.categry > 3", "--json")
+    assert wrong.code == 2 and wrong.json["error"]["where"] == "column 11"
+    assert "did you mean 'category'" in wrong.json["error"]["mend"]
+
+
+def test_the_population_is_shown_and_surveyed_anew(limner: Command, here: Path) -> None:
+    before = limner("population", "--json").json
+    assert before["users"] == 40 and sum(before["segments"].values()) == 40
+    assert before["tiers"].keys() == {"low", "middle", "high", "top"}
+    assert sum(cluster["users"] for cluster in before["clusters"]) == 40
+    after = limner("population", "--refresh", "--json").json
+    assert after["at"] >= before["at"]
+    assert "champions" in limner("population").out
+    segment = next(name for name, users in after["segments"].items() if users)
+    found = limner("audience", f'value.rfm == "{segment}"', "--json").json
+    assert found["count"] == after["segments"][segment]

@@ -201,6 +201,30 @@ def test_attributes_keep_what_is_not_named(client: httpx.Client) -> None:
     assert {name: slot["value"] for name, slot in basic.items()} == {"age": "30-39", "city": "Bonn"}
 
 
+def test_an_audience_comes_in_pages(client: httpx.Client, url: str) -> None:
+    query: dict[str, Any] = {"where": "exists value.spend", "limit": 7}
+    seen: list[str] = []
+    while True:
+        page = client.post("/v1/audiences/query", json=query).json()
+        seen += page["users"]
+        if page["cursor"] is None:
+            break
+        query["cursor"] = page["cursor"]
+    assert len(seen) == len(set(seen)) == page["count"] >= 40
+    alone = client.post("/v1/audiences/query", json={"where": "true", "limit": 0}).json()
+    assert (alone["users"], alone["cursor"]) == ([], None) and alone["count"] >= 40
+    for body, status in (
+        ({"where": "value.spend >> 3"}, 400),
+        ({"where": "value.spend > 3", "cursor": "xyz"}, 400),
+        ({"where": "value.spend > 3", "limt": 3}, 422),
+        ({}, 422),
+    ):
+        assert client.post("/v1/audiences/query", json=body).status_code == status
+    assert run(["audience", "exists value.spend", "--url", url, "--json"]) == 0
+    everybody = client.get("/v1/population").json()
+    assert everybody["users"] >= 40 and everybody["clusters"]
+
+
 def test_a_portrait_of_the_past(client: httpx.Client) -> None:
     path = user("u9", "portrait")
     past = client.get(path, params={"at": "2024-04-01T00:00:00+00:00"}).json()

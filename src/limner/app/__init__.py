@@ -8,18 +8,21 @@ app.portrait("u1").interests
 app.recommend("u1", n=10, explain=True)
 
 `limner` holds the object, `intake` what comes in, `removal` what is taken out again, `rebuilding`
-how portraits are made anew, `learning` how models are trained, `jobs` what is done at times.
+how portraits are made anew, `learning` how models are trained, `jobs` what is done at times,
+`people` groups of users.
 """
 
 from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.jobs import Jobs, Run
 from limner.app.learning import Trained
 from limner.app.limner import Limner, quiet
+from limner.app.people import Audience, Standing
 from limner.app.rebuilding import Replayed
 from limner.app.removal import Erased, Expired
 
 __all__ = [
     "SNAPSHOT_EVERY",
+    "Audience",
     "Erased",
     "Expired",
     "Imported",
@@ -27,6 +30,7 @@ __all__ = [
     "Limner",
     "Replayed",
     "Run",
+    "Standing",
     "Trained",
     "quiet",
 ]

@@ -110,6 +110,7 @@ def import_file(
             app.save_snapshot(wait=False)
     progress("late rows", entry.rows, total)
     app.writer.settle()
+    app.renew_population()
     app.store.seal()
     if unreadable:
         last = Recorded(0, 0, tuple(unreadable), 0, Counter(row.rule for row in unreadable))

@@ -12,10 +12,11 @@ from uuid import uuid4
 import numpy as np
 
 from limner import config as configuration
-from limner.app import intake, learning, quarantine, rebuilding, removal
+from limner.app import intake, learning, people, quarantine, rebuilding, removal
 from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
+from limner.app.people import Audience, Standing
 from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
 from limner.app.removal import ERASED_SINCE, Erased, Expired
@@ -180,6 +181,8 @@ class Limner:
         other = self.population.config != self.config.population
         if loaded is None or caught > SNAPSHOT_EVERY or other:
             self.refresh_population()
+        else:
+            self.renew_population()
 
     def _as_before(self) -> tuple[Population, Arrays] | None:
         """Load the portraits as they were defined before, and have them built anew."""
@@ -279,6 +282,11 @@ class Limner:
             self.state, self.now(), self.config.population, lock=self.writer.lock
         )
         self._population_at = position
+
+    def renew_population(self) -> None:
+        """Take stock if the log has grown by a fifth since that was done last."""
+        if self.state.position > 1.2 * self.population.position:
+            self.refresh_population()
 
     # -- taking in ---------------------------------------------------------------------------
 
@@ -545,6 +553,19 @@ class Limner:
         if callback is not None:
             out.call(callback)
         return out
+
+    def audience(self, where: str, *, index: str = "") -> Audience:
+        """The users who meet a condition now, such as `value.spend > 100 and exists basic.age`.
+
+        `index` names a slot of shares or texts, "section.name": what the audience leans to in it,
+        by target-group index. Raises ExpressionError, with the column, for a condition that
+        cannot be read, or that names or compares what it cannot.
+        """
+        return people.find(self, where, index)
+
+    def standing(self) -> Standing:
+        """The population as of its last survey, and how many are in each segment and tier."""
+        return people.standing(self)
 
     def own_id(self, pseudonym: str | bytes) -> str | None:
         """The product's own id behind a pseudonym (hexadecimal or bytes); None once erased."""

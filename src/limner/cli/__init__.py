@@ -9,6 +9,7 @@ import click
 
 from limner import __version__
 from limner.cli.ask import portrait, recommend, why
+from limner.cli.audience import audience, population
 from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.learn import evaluate, train
 from limner.cli.quarantine import quarantine
@@ -38,7 +39,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
-    quarantine, alias, expire, replay, schedule, changes,
+    audience, population, quarantine, alias, expire, replay, schedule, changes,
 ):  # fmt: skip
     cli.add_command(_command)
 

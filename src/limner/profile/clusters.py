@@ -3,28 +3,38 @@
 A user is a point: the square roots of the shares that each of the `DIMENSIONS` heaviest keys has
 in their interest (and one for the rest), beside the quintiles of recency, frequency and worth as
 (q − 3)/8, 0 where unknown. With roots the distance of two users' interests is Hellinger's, which
-no single strong key dominates. k-means (scipy's, k-means++ starts, seeded) is fitted on a sample
-that does not depend on the order of arrival. Of 2 … `clusters` groups that number is taken which
-has the greatest mean silhouette, in the simplified form of Hruschka and others (2004): by
-distances to centroids. Everybody, also who comes later, belongs to the nearest centroid.
+no single strong key dominates. k-means (Lloyd's, with k-means++ starts, Arthur and Vassilvitskii,
+2007; seeded) is fitted on a sample that does not depend on the order of arrival. Of 2 … `clusters`
+groups that number is taken which has the greatest mean silhouette, in the simplified form of
+Hruschka and others (2004): by distances to centroids. Everybody, also who comes later, belongs to
+the nearest centroid.
+
+Points are sparse, since a user likes few of the keys. The library's dense k-means takes several
+times as long for them, and its threads get in the way of a server's: see docs/experiments.md.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.vq import kmeans2
+from scipy import sparse
 
 from limner.events.batch import F64, I64
 from limner.profile.population import Cluster, Clusters, Mark
 
+Sparse: TypeAlias = sparse.csr_array
+"""Users in rows; the users who lean to a key are few."""
+
 DIMENSIONS = 64
 SMALLEST = 10
 """Users that a cluster has on average at least; fewer users get fewer clusters."""
-STARTS = 4
+STARTS = 3
+ROUNDS = 25
+TRIED = 3_000
+"""Users that the number of clusters is chosen on."""
 MARKED = 1.2
 NAMED = 0.03
 """A key marks a group from this many times the usual share on, and names it from this share on."""
@@ -35,54 +45,92 @@ HABITS = (
 """What is said of a group: word, which quintile it speaks of, from and to which it counts."""
 
 
-def point(shares: F64, quintiles: F64) -> F64:
+def habit_part(quintiles: F64) -> F64:
+    """The last three dimensions, of quintiles (n, 3) that are NaN where unknown."""
+    out: F64 = np.nan_to_num((quintiles - 3) / 8)
+    return out
+
+
+def points_of(shares: Sparse, quintiles: F64) -> Sparse:
     """Users as points: `shares` (n, keys) of their interest, `quintiles` (n, 3), NaN unknown."""
-    rest = np.clip(1 - shares.sum(axis=1, keepdims=True), 0, 1)
-    habits = np.nan_to_num((quintiles - 3) / 8)
-    return np.concatenate([np.sqrt(shares), np.sqrt(rest), habits], axis=1)
+    rest = np.clip(1 - shares.sum(axis=1), 0, 1)
+    dense = np.column_stack([np.sqrt(rest), habit_part(quintiles)])
+    return sparse.hstack([shares.sqrt(), sparse.csr_array(dense)], format="csr")
 
 
-def nearest(points: F64, centroids: F64) -> tuple[I64, F64]:
-    """(nearest centroid of each point, distances to all (n, k)); rounded, so ties are ties."""
-    squares = (points**2).sum(axis=1)[:, None] + (centroids**2).sum(axis=1)
-    distances = np.round(np.sqrt(np.maximum(squares - 2 * points @ centroids.T, 0)), 7)
-    return distances.argmin(axis=1), distances
+def distances(points: Any, centroids: F64) -> F64:
+    """From each point (sparse or not) to each centroid, (n, k); rounded, so that ties are ties."""
+    squares = (points * points).sum(axis=1)[:, None] + (centroids**2).sum(axis=1)
+    out: F64 = np.round(np.sqrt(np.maximum(squares - 2 * (points @ centroids.T), 0)), 7)
+    return out
 
 
-def fitted(points: F64, most: int, seed: int) -> tuple[F64, float]:
+def fitted(points: Sparse, most: int, seed: int) -> tuple[F64, float]:
     """(centroids (k, dimensions), their silhouette) for the best k up to `most`; k = 1 if none.
 
     The same for the same points in any order, up to rounding.
     """
-    points = np.round(points, 6)
-    points = points[np.lexsort(points.T)]
-    best = points.mean(axis=0, keepdims=True), 0.0
-    for k in range(2, min(most, len(points) // SMALLEST) + 1):
-        centroids = _kmeans(points, k, seed)
-        score = _silhouette(points, centroids)
-        if len(centroids) == k and score > best[1] + 1e-9:
-            best = centroids, score
-    return best
+    dense = np.round(points.toarray(), 6)
+    points = sparse.csr_array(dense[np.lexsort(dense.T)])
+    best = 0.0, 1
+    tried = points[:: max(points.shape[0] // TRIED, 1)]
+    for k in range(2, min(most, points.shape[0] // SMALLEST) + 1):
+        centroids = _kmeans(tried, k, seed)
+        score = _silhouette(tried, centroids)
+        if len(centroids) == k and score > best[0] + 1e-9:
+            best = score, k
+    centroids = _kmeans(points, best[1], seed)
+    return centroids, _silhouette(points, centroids)
 
 
-def _kmeans(points: F64, k: int, seed: int) -> F64:
-    """The centroids of the best of some starts that no cluster of is empty."""
+def _kmeans(points: Sparse, k: int, seed: int) -> F64:
+    """The centroids of the best of some starts; fewer than k if there are not so many points."""
     found: list[tuple[float, F64]] = []
     for start in range(STARTS):
-        with warnings.catch_warnings():  # an empty cluster: another start does better
-            warnings.simplefilter("ignore", UserWarning)
-            centroids, labels = kmeans2(
-                points, k, iter=25, minit="++", seed=np.random.default_rng((seed, k, start))
-            )
-        kept = centroids[np.bincount(labels, minlength=k) > 0]
-        found.append((float((nearest(points, kept)[1].min(axis=1) ** 2).sum()), kept))
+        centroids = _lloyd(points, _spread_out(points, k, np.random.default_rng((seed, k, start))))
+        found.append((float((distances(points, centroids).min(axis=1) ** 2).sum()), centroids))
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def _silhouette(points: F64, centroids: F64) -> float:
+def _spread_out(points: Sparse, k: int, chance: np.random.Generator) -> F64:
+    """k-means++: each next start is a point, by the square of its distance to the nearest one."""
+    chosen = [int(chance.integers(points.shape[0]))]
+    far = np.full(points.shape[0], np.inf)
+    while len(chosen) < k:
+        far = np.minimum(far, distances(points, points[chosen[-1:]].toarray())[:, 0] ** 2)
+        up_to = np.cumsum(far)
+        if not up_to[-1]:
+            break
+        chosen.append(int(np.searchsorted(up_to, chance.random() * up_to[-1], side="right")))
+    out: F64 = points[chosen].toarray()
+    return out
+
+
+def _lloyd(points: Sparse, centroids: F64) -> F64:
+    before = None
+    for _ in range(ROUNDS):
+        group = distances(points, centroids).argmin(axis=1)
+        if before is not None and (group == before).all():
+            break
+        before = group
+        size = np.bincount(group, minlength=len(centroids))
+        sums = (_members(group, len(centroids)) @ points).toarray()
+        centroids = (sums / np.maximum(size, 1)[:, None])[size > 0]
+        if not (size > 0).all():
+            before = None
+    return centroids
+
+
+def _members(group: I64, groups: int) -> Sparse:
+    """(groups, users): 1 where a user is of a group."""
+    ones, place = np.ones(len(group)), np.arange(len(group))
+    return sparse.csr_array((ones, (group, place)), shape=(groups, len(group)))
+
+
+def _silhouette(points: Sparse, centroids: F64) -> float:
     if len(centroids) < 2:
         return 0.0
-    own, other = np.partition(nearest(points, centroids)[1], 1, axis=1)[:, :2].T
+    own, other = np.partition(distances(points, centroids), 1, axis=1)[:, :2].T
     return float(np.divide(other - own, other, out=np.zeros(len(own)), where=other > 0).mean())
 
 
@@ -114,15 +162,14 @@ class Tallies:
         self.shares = np.zeros((groups, keys))
         self.habits = np.zeros((groups, len(HABITS)))
 
-    def add(self, group: I64, shares: F64, quintiles: F64) -> None:
+    def add(self, group: I64, shares: Sparse, quintiles: F64) -> None:
         """Count users: their groups (n,), shares (n, keys) and quintiles (n, 3)."""
-        member = np.zeros((len(group), len(self.users)))
-        member[np.arange(len(group)), group] = 1
+        member = _members(group, len(self.users))
         self.users += np.bincount(group, minlength=len(self.users))
-        self.shares += member.T @ shares
+        self.shares += (member @ shares).toarray()
         for place, (_, which, low, high) in enumerate(HABITS):
             q = quintiles[:, which]
-            self.habits[:, place] += member.T @ ((q >= low) & (q <= high))
+            self.habits[:, place] += member @ ((q >= low) & (q <= high))
 
 
 def marks_of(

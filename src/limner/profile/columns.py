@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial, singledispatch
+from functools import cache, partial, singledispatch
 from typing import Any
 
 import numpy as np
@@ -121,8 +121,11 @@ def _(facet: Count, users: Users) -> Offer:
         n, newest = users.fixed(facet.name, "n", "t")
         if not facet.config.key:
             return _number(facet, users, n, n > 0, n, newest)
-        sure = users.confidence(n, newest)
-        return SlotColumn(n > 0, None, n, newest, sure, facet.name, keyed)
+        sure, names = (
+            users.confidence(n, newest),
+            key_words(keys_of(facet.config), users.vocabulary),
+        )
+        return SlotColumn(n > 0, None, n, newest, sure, facet.name, keyed, names)
 
     def keyed(key: str) -> Mapping[str, Column]:
         (n,) = users.fixed(facet.name, "n")
@@ -316,39 +319,41 @@ def _(facet: Affinity, users: Users) -> Offer:
         sums = [_sums(users, owner, w) for w in positive.T]
         return owner, keys, positive, np.stack(sums, axis=1)
 
-    def known_of(n: npt.NDArray[Any], total: F64 | None = None) -> Bool:
+    @cache
+    def known() -> Bool:
+        (n,) = users.fixed(facet.name, "n")
         # where no event weighs less than nothing, some weigh more
-        if total is None and min(config.weights.values(), default=0.0) >= 0:
+        if min(config.weights.values(), default=0.0) >= 0:
             return n > 0
-        return (n > 0) & ((totals()[3] if total is None else total)[:, 1] > 0)
+        return (n > 0) & pool.positive(users.rows, "w")
 
     def read() -> SlotColumn:
         n, newest = users.fixed(facet.name, "n", "t")
         sure = users.confidence(n, newest, long)
-        return SlotColumn(known_of(n), None, n, newest, sure, facet.name, keyed)
+        names = key_words(facet.keys, users.vocabulary)
+        return SlotColumn(known(), None, n, newest, sure, facet.name, keyed, names)
 
     def keyed(key: str) -> Mapping[str, Column]:
         code = key_words(facet.keys, users.vocabulary).code(key)
-        n = users.fixed(facet.name, "n")[0]
         who, values = pool.find(users.rows, code)
         weight = weights(values)
         return _Lazy(
             {
-                "weight": lambda: _spread(users, who, weight[:, 1], known_of(n)),
-                "share": lambda: share(who, weight, n, 1),
-                "": lambda: share(who, weight, n, 1),
-                "recent_share": lambda: share(who, weight, n, 0),
-                "against_all": lambda: against_all(who, weight, n, code),
+                "weight": lambda: _spread(users, who, weight[:, 1], known()),
+                "share": lambda: share(who, weight, 1),
+                "": lambda: share(who, weight, 1),
+                "recent_share": lambda: share(who, weight, 0),
+                "against_all": lambda: against_all(who, weight, code),
             }
         )
 
-    def share(who: I64, weight: F64, n: npt.NDArray[Any], which: int) -> Column:
+    def share(who: I64, weight: F64, which: int) -> Column:
         total = totals()[3]
         shares = np.maximum(weight[:, which], 0) / np.maximum(total[who, which], 1e-300)
-        return _spread(users, who, shares, known_of(n, total))
+        return _spread(users, who, shares, known())
 
-    def against_all(who: I64, weight: F64, n: npt.NDArray[Any], code: int) -> Column:
-        own = share(who, weight, n, 1)
+    def against_all(who: I64, weight: F64, code: int) -> Column:
+        own = share(who, weight, 1)
         overall = users.population.share(facet.name, code)
         if overall <= 0:
             return replace(own, known=np.zeros(len(users), dtype=bool))
@@ -362,8 +367,7 @@ def _(facet: Affinity, users: Users) -> Offer:
         moved = 0.5 * _sums(users, owner, apart)
         moved = np.where(total[:, 0] > 0, moved, 0.0)
         certain = users.confidence(n, newest, duration(config.short_half_life))
-        known = known_of(n, total)
-        return SlotColumn(known, numbers(moved, known), n, newest, certain, facet.name)
+        return SlotColumn(known(), numbers(moved, known()), n, newest, certain, facet.name)
 
     return {_path(config): read, _path(config, facet.name + "_drift"): drift}
 

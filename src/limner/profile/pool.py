@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.events.arrays import Grow
-from limner.events.batch import F64, I64
+from limner.events.batch import F64, I64, Bool
 from limner.profile.merge import Column, Values, group_starts, merge, reduce_groups
 
 SMALLEST = 4
@@ -172,6 +172,16 @@ class Pool:
         if not owners:
             return np.empty(0, np.int64), self._no_entries()[1]
         return np.concatenate(owners), {n: np.concatenate(parts) for n, parts in columns.items()}
+
+    def positive(self, rows: I64, column: str) -> Bool:
+        """Whether any entry of each of these users has more than 0 in a column (the last of it)."""
+        out = np.zeros(len(rows), dtype=bool)
+        width = next(c.width for c in self.spec.columns if c.name == column)
+        for cls, mine, blocks in self._blocks_of(rows):
+            above = cls.columns[column].view[blocks, width - 1 :: width] > 0
+            above &= np.arange(cls.capacity) < cls.count.view[blocks][:, None]
+            out[mine] = above.any(axis=1)
+        return out
 
     def counts(self, rows: I64) -> I64:
         """How many entries each of these users has."""

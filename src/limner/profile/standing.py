@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64
@@ -26,7 +27,7 @@ from limner.profile.columns import facet_slots, key_words
 from limner.profile.facet import Section, Slot
 from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.money import TIERS, tier
-from limner.profile.merge import NEVER, scaled
+from limner.profile.merge import NEVER
 from limner.profile.population import Cluster, Clusters, Population, PopulationConfig, StateView
 from limner.profile.users import Offer, SlotColumn, Users
 from limner.profile.words import percent, times
@@ -186,25 +187,26 @@ def habits(users: Users, offer: Offer) -> F64:
     return out
 
 
-def interest_shares(users: Users, facet: Affinity, keys: I64) -> F64:
+def interest_shares(users: Users, facet: Affinity, keys: I64) -> clusters.Sparse:
     """The share that each of these keys has in each user's interest, (n, keys); 0 for key −1."""
     owner, found, values = users.entries(facet.name)
-    lasting = values["w"].astype(np.float64).reshape(-1, 2)
-    weight = scaled(lasting, users.age(values["t"]), facet.weight)[:, 1]
-    return _shares(owner, found, weight, len(users), keys)
+    lasting = values["w"].reshape(-1, 2)[:, 1].astype(np.float64)
+    weight = np.maximum(lasting * np.exp2(users.age(values["t"]) / -facet.weight.half_lives[1]), 0)
+    total = np.bincount(owner, weights=weight, minlength=len(users))
+    place = _places(found, keys)
+    chosen = place >= 0
+    owner = owner[chosen]
+    share = weight[chosen] / np.maximum(total[owner], 1e-300)
+    return sparse.csr_array((share, (owner, place[chosen])), shape=(len(users), len(keys)))
 
 
-def _shares(owner: I64, found: npt.NDArray[Any], weight: F64, n: int, keys: I64) -> F64:
-    weight = np.maximum(weight, 0)
-    total = np.bincount(owner, weights=weight, minlength=n)
-    place = np.full(int(max(found.max(initial=0), keys.max(initial=0))) + 2, -1)
-    place[keys] = np.arange(len(keys))
-    place[-1] = -1  # where keys of −1 went
-    column = place[found]
-    chosen = column >= 0
-    cell = owner[chosen] * len(keys) + column[chosen]
-    table = np.bincount(cell, weights=weight[chosen], minlength=n * len(keys))
-    return table.reshape(n, -1) / np.maximum(total, 1e-300)[:, None]
+def _places(found: npt.NDArray[Any], keys: I64) -> I64:
+    """Where each code is among `keys`; −1 if it is not."""
+    table = np.full(int(max(found.max(initial=0), keys.max(initial=0))) + 2, -1)
+    table[keys] = np.arange(len(keys))
+    table[-1] = -1  # where keys of −1 went
+    places: I64 = table[found]
+    return places
 
 
 def _codes(words: Vocabulary, found: Clusters) -> I64:
@@ -217,8 +219,8 @@ def _cluster(users: Users, found: Clusters, offer: Offer) -> SlotColumn:
     assert isinstance(facet, Affinity)
     keys = _codes(key_words(facet.keys, users.vocabulary), found)
     shares = interest_shares(users, facet, keys)
-    points = clusters.point(shares, habits(users, offer))
-    group = clusters.nearest(points, found.centroids)[0]
+    points = clusters.points_of(shares, habits(users, offer))
+    group = clusters.distances(points, found.centroids).argmin(axis=1)
     slot = offer[users.population.config.interests]()
     names = Vocabulary([cluster.name for cluster in found.groups])
     value = Column("text", np.where(slot.known, group, -1).astype(np.int32), slot.known, names)
@@ -276,11 +278,16 @@ def _cluster_slot(
     assert isinstance(facet, Affinity)
     keys, values = view.entries(facet.name)
     age = np.maximum(now - values["t"].astype(np.float64), 0)
-    weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, facet.weight)[:, 1]
-    of = np.zeros(len(keys), dtype=np.int64)
-    shares = _shares(of, keys, weight, 1, _codes(key_words(facet.keys, view.vocabulary), found))
-    habit = np.array([[fifths.get(name, np.nan) for name in MEASURES]])
-    group = int(clusters.nearest(clusters.point(shares, habit), found.centroids)[0][0])
+    lasting = values["w"].reshape(-1, 2)[:, 1].astype(np.float64)
+    weight = np.maximum(lasting * np.exp2(age / -facet.weight.half_lives[1]), 0)
+    place = _places(keys, _codes(key_words(facet.keys, view.vocabulary), found))
+    share = weight[place >= 0] / max(float(weight.sum()), 1e-300)
+    point = np.zeros((1, found.centroids.shape[1]))
+    point[0, place[place >= 0]] = np.sqrt(share)
+    point[0, -4] = np.sqrt(min(max(1 - float(share.sum()), 0), 1))
+    habit = np.array([fifths.get(name, np.nan) for name in MEASURES])
+    point[0, -3:] = clusters.habit_part(habit)
+    group = int(clusters.distances(point, found.centroids).argmin())
     text = _alike(found.groups[group])
     return _slot("cluster", "interests", "people alike", found.groups[group].name, text, [slot])
 

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from limner.errors import ConfigError
 from limner.events.batch import F64, I64
@@ -27,7 +28,7 @@ SAMPLE = 1_000
 """Users of whom slots are read that can only be read one by one: those with the smallest hashes,
 whatever the order of arrival. A percentile's standard error is then at most 1.6 points."""
 
-FITTED = 20_000
+FITTED = 10_000
 """Users that clusters are fitted on, chosen in the same way."""
 
 Lock = AbstractContextManager[object]
@@ -142,19 +143,20 @@ class _Survey:
             keys, names = self._heaviest(facet)
         if not len(keys):
             return None
-        points = [np.empty((0, len(keys) + 4))]
+        points = []
         for rows in self._chunks(self.fitted):
             with self.lock:
                 shares, quintiles = self._of(rows, facet, keys)
-            points.append(clusters.point(shares, quintiles))
+            points.append(clusters.points_of(shares, quintiles))
         centroids, silhouette = clusters.fitted(
-            np.concatenate(points), config.clusters, config.seed
+            sparse.vstack(points, format="csr"), config.clusters, config.seed
         )
         tallies = clusters.Tallies(len(centroids), len(keys))
         for rows in self._chunks(self.rows):
             with self.lock:
                 shares, quintiles = self._of(rows, facet, keys)
-            group = clusters.nearest(clusters.point(shares, quintiles), centroids)[0]
+            points_here = clusters.points_of(shares, quintiles)
+            group = clusters.distances(points_here, centroids).argmin(axis=1)
             tallies.add(group, shares, quintiles)
         return clusters.described(facet.name, names, centroids, silhouette, tallies)
 
@@ -169,7 +171,7 @@ class _Survey:
         chosen.sort(key=lambda place: words[keys[place]])
         return keys[chosen], [words[keys[place]] for place in chosen]
 
-    def _of(self, rows: I64, facet: Affinity, keys: I64) -> tuple[F64, F64]:
+    def _of(self, rows: I64, facet: Affinity, keys: I64) -> tuple[clusters.Sparse, F64]:
         """(shares, quintiles) of those of these users who have interests."""
         users = self._users(rows)
         slot = offered(facet, users)[f"{facet.config.section}.{facet.name}"]()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from limner.app import Run
+from limner.app import Audience, Run
 from limner.events.batch import Event
 from limner.events.raw import Refused
+from limner.profile.population import Mark
 from limner.serve.background import Training
 
 
@@ -51,6 +52,31 @@ class Evidence:
     user_id: str
     slot: str
     events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The users who meet a condition: how many `of` all, some of them, and how to ask for more.
+
+    `cursor` gives the next page, none at the end. `notes` say what in the condition nobody has;
+    `index` what they lean to, 100 × the share there ÷ the share of all, if that was asked.
+    """
+
+    count: int
+    of: int
+    at: int
+    as_of: int
+    users: list[str]
+    cursor: str | None = None
+    notes: list[str] = field(default_factory=list)
+    index: list[Mark] = field(default_factory=list)
+
+    @classmethod
+    def of_audience(cls, found: Audience, limit: int, cursor: str = "") -> Group:
+        """A page of an audience."""
+        users, following = found.page(limit, cursor)
+        by = found.found
+        return cls(found.count, by.of, by.at, by.as_of, users, following, [*by.notes], [*by.index])
 
 
 @dataclass(frozen=True, slots=True)

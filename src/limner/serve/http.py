@@ -22,7 +22,7 @@ from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
-from limner.serve import cleaning, times
+from limner.serve import audiences, cleaning, times
 from limner.serve.answers import Accepted, Evidence, Live, Ready, RefusedEvent
 from limner.serve.background import Trainer, Training
 from limner.serve.door import Door
@@ -316,6 +316,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.state.trainer = trainer or Trainer(app)
     out.state.jobs = jobs or app.jobs(out.state.trainer.train)
     out.include_router(router)
+    out.include_router(audiences.router)
     out.include_router(times.router)
     out.include_router(cleaning.router)
     out.include_router(health)

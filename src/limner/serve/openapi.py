@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from limner import __version__
-from limner.app import Erased, Run
+from limner.app import Erased, Run, Standing
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
@@ -21,6 +21,7 @@ from limner.serve.answers import (
     Accepted,
     Dropped,
     Evidence,
+    Group,
     Live,
     ProblemDocument,
     Quarantined,
@@ -126,6 +127,33 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "model": None,
     },
     Evidence: {"user_id": "u1", "slot": "value.spend", "events": [_EVENT]},
+    Group: {
+        "count": 412,
+        "of": 2_469,
+        "at": _NOON,
+        "as_of": 1_469_308,
+        "users": ["1643", "208"],
+        "cursor": "00a3f1c2b4d5e6f708192a3b4c5d6e7f",
+        "notes": [],
+        "index": [{"key": "COFFEE", "share": 0.06, "overall": 0.02, "index": 300.0}],
+    },
+    Standing: {
+        "users": 2_469,
+        "at": _NOON,
+        "as_of": 1_469_308,
+        "measures": {"recency": "behaviour.days_since_last_purchase", "monetary": "value.spend"},
+        "segments": {"champions": 402, "hibernating": 377},
+        "tiers": {"low": 740, "middle": 988, "high": 494, "top": 247},
+        "clusters": [
+            {
+                "name": "coffee and bread, often",
+                "users": 311,
+                "share": 0.126,
+                "marks": [{"key": "COFFEE", "share": 0.06, "overall": 0.02, "index": 300.0}],
+            }
+        ],
+        "silhouette": 0.31,
+    },
     Recommendations: {
         "user_id": "u1",
         "recommendation_id": "7f3a5c0e8d1b4a6f9c2e7d5b3a1f0e8d",
