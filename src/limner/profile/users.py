@@ -160,7 +160,8 @@ def _of_key(slots: list[Slot | None], known: Bool, key: str) -> Mapping[str, Col
             if entry is not None:
                 present[index] = True
                 for name in names[1:]:
-                    found[name][index] = getattr(entry, name) or 0.0
+                    given = getattr(entry, name)
+                    found[name][index] = np.nan if given is None else given
                 found[""][index] = entry.share
     return {
         name: replace(numbers(values, known), present=present) for name, values in found.items()
