@@ -119,9 +119,8 @@ class _Search:
                 if leaning is not None:
                     leaning.add(users, mask)
         every = np.concatenate(parts) if parts else np.empty((0, 2), dtype=np.uint64)
-        high, low = every.byteswap().T
         return Audience(
-            every[np.lexsort((low, high))],
+            every[_ascending(every)],
             len(rows),
             self.now,
             position,
@@ -217,6 +216,15 @@ class _Search:
                 meant = f"; did you mean {close[0]!r}?" if close and close[0] != key else ""
                 out.append(f"nobody has {asked}{meant}")
         return tuple(out)
+
+
+def _ascending(pseudonyms: Pseudonyms) -> I64:
+    """The order of pseudonyms by their bytes; their second half seldom matters."""
+    high, low = pseudonyms.byteswap().T
+    order = np.argsort(high)
+    if (np.diff(high[order]) == 0).any():
+        order = np.lexsort((low, high))
+    return order
 
 
 def _path(node: Field) -> str:

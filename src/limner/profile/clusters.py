@@ -65,6 +65,14 @@ def distances(points: Any, centroids: F64) -> F64:
     return out
 
 
+def nearest(points: Any, centroids: F64) -> I64:
+    """The nearest centroid of each point (sparse or not): of the square of the distance, that
+    part which differs between centroids. Rounded, so that ties are ties.
+    """
+    out: I64 = np.round((centroids**2).sum(axis=1) - 2 * (points @ centroids.T), 7).argmin(axis=1)
+    return out
+
+
 def fitted(points: Sparse, most: int, seed: int) -> tuple[F64, float]:
     """(centroids (k, dimensions), their silhouette) for the best k up to `most`; k = 1 if none.
 
@@ -109,7 +117,7 @@ def _spread_out(points: Sparse, k: int, chance: np.random.Generator) -> F64:
 def _lloyd(points: Sparse, centroids: F64) -> F64:
     before = None
     for _ in range(ROUNDS):
-        group = distances(points, centroids).argmin(axis=1)
+        group = nearest(points, centroids)
         if before is not None and (group == before).all():
             break
         before = group

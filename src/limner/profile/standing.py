@@ -220,7 +220,7 @@ def _cluster(users: Users, found: Clusters, offer: Offer) -> SlotColumn:
     keys = _codes(key_words(facet.keys, users.vocabulary), found)
     shares = interest_shares(users, facet, keys)
     points = clusters.points_of(shares, habits(users, offer))
-    group = clusters.distances(points, found.centroids).argmin(axis=1)
+    group = clusters.nearest(points, found.centroids)
     slot = offer[users.population.config.interests]()
     names = Vocabulary([cluster.name for cluster in found.groups])
     value = Column("text", np.where(slot.known, group, -1).astype(np.int32), slot.known, names)
@@ -287,7 +287,7 @@ def _cluster_slot(
     point[0, -4] = np.sqrt(min(max(1 - float(share.sum()), 0), 1))
     habit = np.array([fifths.get(name, np.nan) for name in MEASURES])
     point[0, -3:] = clusters.habit_part(habit)
-    group = int(clusters.distances(point, found.centroids).argmin())
+    group = int(clusters.nearest(point, found.centroids)[0])
     text = _alike(found.groups[group])
     return _slot("cluster", "interests", "people alike", found.groups[group].name, text, [slot])
 

@@ -156,7 +156,7 @@ class _Survey:
             with self.lock:
                 shares, quintiles = self._of(rows, facet, keys)
             points_here = clusters.points_of(shares, quintiles)
-            group = clusters.distances(points_here, centroids).argmin(axis=1)
+            group = clusters.nearest(points_here, centroids)
             tallies.add(group, shares, quintiles)
         return clusters.described(facet.name, names, centroids, silhouette, tallies)
 
