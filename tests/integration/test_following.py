@@ -190,6 +190,35 @@ def test_a_rebuilt_state_is_refreshed_anew(tmp_path: Path) -> None:
         assert (spent(app, "ann"), spent(app, "ben")) == (20.0, 10.0)
 
 
+def test_a_joined_visitor_is_shown_with_the_user_from_the_next_refresh_on(tmp_path: Path) -> None:
+    with opened(tmp_path, "every 5m") as app:
+        app.record([event("ann", 0), event("visitor", 1)])
+        app.following.refresh("spend")
+        app.alias("visitor", "ann")
+        assert spent(app, "visitor") == spent(app, "ann") == 10.0
+        assert app.following.refresh("spend") == 1
+        assert spent(app, "visitor") == spent(app, "ann") == 20.0
+        visitor = app.keys.pseudonym("visitor")
+        app.record([event("cleo", 2)])  # takes the row that the visitor gave up
+        assert app.following.refresh("spend") == 1
+        app.erase("ann")
+        assert not app.store.shown.holds(visitor)
+        assert spent(app, "cleo") == 10.0
+
+
+def test_a_replay_that_takes_the_place_drops_what_is_kept(tmp_path: Path) -> None:
+    with opened(tmp_path, "when purchase where value > 50") as app:
+        app.record([event("ann", 0, value=60.0), event("ben", 0)])
+        app.record([event("ann", 1)])
+        assert spent(app, "ann") == 60.0
+        assert app.replay(swap=True).differences == []
+        assert spent(app, "ann") == 70.0
+        app.following.drain()  # only an event sets a trigger off
+        assert app.portrait("ann").value["spend"].refreshed_at is None
+        app.record([event("ann", 2, value=60.0)])
+        assert app.portrait("ann").value["spend"].as_of == 4
+
+
 # -- what is told ------------------------------------------------------------------------------
 
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from limner.errors import NotFound, UsageError
+from limner.errors import LimnerError, NotFound, UsageError
 from limner.profile.refresh import Refresh
 from limner.stores import Store
 
 if TYPE_CHECKING:
     from limner.app.limner import Limner
+
+_log = logging.getLogger(__name__)
 
 Outcome = Literal["never", "running", "done", "failed", "interrupted"]
 
@@ -121,7 +123,8 @@ class Jobs:
             try:
                 run = replace(run, outcome="done", said=job.run())
             except Exception as error:
-                logging.getLogger(__name__).exception("job %s failed", name)
+                bug = not isinstance(error, LimnerError)
+                _log.error("job %s failed: %s", name, _said(error), exc_info=bug)
                 run = replace(run, outcome="failed", error=_said(error))
             now = self._clock()
             if due <= now:
