@@ -49,7 +49,7 @@ from limner.profile.writer import Writer
 LIVE = 64
 """Users of a commit up to which it is followed before it is acknowledged."""
 
-PORTION = 32
+PORTION = 16
 """Users taken at a time while catching up: a few milliseconds between chances for commits."""
 
 CHANGES = "$changes"
