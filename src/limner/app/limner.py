@@ -12,7 +12,16 @@ from uuid import uuid4
 import numpy as np
 
 from limner import config as configuration
-from limner.app import intake, learning, people, quarantine, rebuilding, removal
+from limner.app import (
+    asking,
+    intake,
+    learning,
+    people,
+    quarantine,
+    rebuilding,
+    removal,
+    topics,
+)
 from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
@@ -37,15 +46,17 @@ from limner.profile import facets, portrait
 from limner.profile.changes import KINDS, Change, Changes, Subscription
 from limner.profile.facet import duration
 from limner.profile.follow import Following
+from limner.profile.interaction import Interaction
 from limner.profile.merge import NEVER
 from limner.profile.population import Population
-from limner.profile.portrait import Portrait
+from limner.profile.portrait import Portrait, SlotThen
 from limner.profile.refresh import Refresh
 from limner.profile.shown import shown_of
 from limner.profile.snapshot import Snapshots
 from limner.profile.snapshot_files import Arrays
 from limner.profile.state import ProfileState
 from limner.profile.survey import survey
+from limner.profile.topics import TopicModel
 from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
 from limner.recommend.recommend import recommend
@@ -168,6 +179,7 @@ class Limner:
     def _recover(self, progress: Progress, *, write: bool, in_background: bool) -> None:
         if write:
             self.snapshots.claim()
+        topics.load(self)
         # whoever only looks at a user or two need not read all of it to see whether it is sound
         loaded = self.snapshots.load(self.state, self.store.log.head(), verify=write)
         if loaded is None and in_background:
@@ -484,6 +496,7 @@ class Limner:
                 # neither other users' later events nor a later model may show through (law 4)
                 everybody, vector = Population(), False
             seen = portrait.read(state, row, everybody, now, user_id=user_id, shown=shown)
+            seen = asking.with_own_ids(self, seen)
             history = history_of(state, row, now)
         scorer = self.scorer() if vector else None
         if scorer is None or not len(history):
@@ -495,13 +508,7 @@ class Limner:
 
         Raises NotFound for an unknown user or slot.
         """
-        self.known_row(user_id)
-        found = self.portrait(user_id, vector=False).slot(slot)
-        if found is None:
-            raise NotFound(
-                f"there is no slot {slot!r} in this portrait",
-                mend="slots are named section.name, as `limner portrait USER` shows them",
-            )
+        found = asking.slot_of(self, user_id, slot)
         facet = next(f for f in self.state.facets if f.name == found.facet)
         positions, batch = self.writer.meant.events_of(self.user(user_id))
         with self.writer.lock:
@@ -566,6 +573,34 @@ class Limner:
     def standing(self) -> Standing:
         """The population as of its last survey, and how many are in each segment and tier."""
         return people.standing(self)
+
+    def portrait_history(self, user_id: str, slot: str, *, limit: int = 30) -> list[SlotThen]:
+        """What a slot, "section.name", was after each event that changed it, newest first.
+
+        With more than `limit` such moments: after each day. From the log, so it is what would be
+        said with all that is known now; shares against all users and price levels are against
+        the users of the present. Raises NotFound for an unknown user or slot.
+        """
+        return asking.portrait_history(self, user_id, slot, limit=limit)
+
+    def interaction(self, user_id: str, item_id: str) -> Interaction:
+        """What ties a user to an item: strength, intervals, what goes together with it.
+
+        From all their events in the log. Raises NotFound for an unknown user or item.
+        """
+        return asking.interaction_of(self, user_id, item_id)
+
+    def topics(self) -> Mapping[str, TopicModel]:
+        """The topics last learned, by the name of the facet that shows them."""
+        return topics.known(self)
+
+    def learn_topics(self, n: int = 12, *, seed: int = 0) -> Mapping[str, TopicModel]:
+        """Learn `n` topics from the keywords of all users, for each facet of kind "topics".
+
+        Raises UsageError if there is no such facet, ModelError if there is too little text,
+        MissingExtra without scikit-learn.
+        """
+        return topics.learn_topics(self, n, seed=seed)
 
     def own_id(self, pseudonym: str | bytes) -> str | None:
         """The product's own id behind a pseudonym (hexadecimal or bytes); None once erased."""

@@ -12,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
+from limner.app import topics
 from limner.errors import NotFound, WipeDue
 from limner.events.amend import amending, expiry
 from limner.events.batch import I64, Bool, EventBatch
@@ -65,10 +66,12 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
             app._rebuild(progress)
         else:
             app.writer.refold(left)
+            app.writer.settle()  # whoever had a tie to a user who is gone
             app.writer.recount_items(named)
             app.following.again(left)
             app.refresh_population()
             app.save_snapshot(wait=False)
+        topics.forget_rare(app)
     if due:
         raise due[0]
     return gone
@@ -187,6 +190,8 @@ def erase(app: Limner, user_id: str) -> Erased:
                 app.following.leave(app.state.rows.get(one, -1))
             removed[app.state.name] += sum(app.state.erase(one) for one in members)
             removed[app.writer.amendments.name] += app.writer.amendments.erase(user)
+        app.writer.settle()  # whoever had a tie to the user
+        topics.forget_rare(app)
         app.writer.recount_items(named)
         clean = {part.name: not any(map(part.holds, members)) for part in app.erasables()}
         app.refresh_population()

@@ -11,7 +11,7 @@ from limner import __version__
 from limner.cli.ask import portrait, recommend, why
 from limner.cli.audience import audience, population
 from limner.cli.intake import alias, erase, expire, import_
-from limner.cli.learn import evaluate, train
+from limner.cli.learn import evaluate, topics, train
 from limner.cli.quarantine import quarantine
 from limner.cli.session import common
 from limner.cli.set_up import demo, init, replay, serve, status
@@ -40,6 +40,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, quarantine, alias, expire, replay, schedule, changes,
+    topics,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -16,14 +16,18 @@ repeats_option = click.option(
 
 @click.command(
     epilog="\b\nExamples:\n  limner portrait 1643\n  limner portrait 1643 --at 2017-06-01\n"
-    "  limner portrait 1643 --evidence interests.category"
+    "  limner portrait 1643 --evidence interests.category\n"
+    "  limner portrait 1643 --history value.spend"
 )
 @click.argument("user")
 @click.option("--at", metavar="TIME", help="As of this event time: no later event counts.")
 @click.option("--known-at", type=click.IntRange(0), metavar="POSITION",
               help="From what lay in the log before this position.")  # fmt: skip
 @click.option("--evidence", metavar="SLOT", help="The newest events behind a slot, section.name.")
-@click.option("--limit", type=click.IntRange(1), default=20, help="How many events, at most.")
+@click.option("--history", metavar="SLOT", help="What a slot was after each change.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, help="How many events or changes, at most."
+)
 @url_option
 @common
 @with_session
@@ -33,6 +37,7 @@ def portrait(
     at: str | None,
     known_at: int | None,
     evidence: str | None,
+    history: str | None,
     limit: int,
     url: str,
 ) -> None:
@@ -40,10 +45,22 @@ def portrait(
     from limner.cli import show
     from limner.cli.remote import user_path
     from limner.profile.portrait import Portrait
-    from limner.serve.answers import Evidence
+    from limner.serve.answers import Evidence, SlotHistory
 
-    if evidence and (at or known_at is not None):
-        raise UsageError("--evidence shows the present", mend="leave out --at and --known-at")
+    past_moment = bool(at) or known_at is not None
+    if past_moment + bool(evidence) + bool(history) > 1:
+        raise UsageError(
+            "--evidence and --history show the present, and are two questions",
+            mend="ask one at a time, without --at and --known-at",
+        )
+    if history:
+        if url:
+            path = user_path(user, "portrait", "history")
+            past = session.remote(url).ask("GET", path, SlotHistory, slot=history, limit=limit)
+        else:
+            with session.open(write=False) as app:
+                past = SlotHistory(user, history, app.portrait_history(user, history, limit=limit))
+        return session.emit(past) if session.json else show.changes(session.console(), past)
     if evidence:
         if url:
             path = user_path(user, "portrait", "evidence")

@@ -49,3 +49,27 @@ def evaluate(session: Session, cutoff: str | None, validation_cutoff: str | None
         session.emit(report.to_json())
     else:
         show.report(session.console(), report)
+
+
+@click.command(epilog="\b\nExamples:\n  limner topics\n  limner topics --learn -n 20")
+@click.option("--learn", is_flag=True, help="Learn them anew from what all users read and write.")
+@click.option("-n", "n", type=click.IntRange(2, 200), default=12, help="How many topics to learn.")
+@url_option
+@common
+@with_session
+def topics(session: Session, learn: bool, n: int, url: str) -> None:
+    """Show the topics that users' words divide into, or learn them."""
+    from limner.cli import show
+    from limner.serve.answers import TopicsInUse
+
+    if url:
+        remote = session.remote(url)
+        asked = {"n": n} if learn else {}
+        found = remote.ask("POST" if learn else "GET", "/v1/topics", TopicsInUse, **asked)
+    else:
+        with session.open(write=learn) as app:
+            found = TopicsInUse.of(app.learn_topics(n) if learn else app.topics())
+    if session.json:
+        session.emit(found)
+    else:
+        show.topics(session.console(), found)

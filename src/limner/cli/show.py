@@ -30,7 +30,7 @@ from limner.profile.facet import Slot
 from limner.profile.portrait import Portrait
 from limner.profile.words import ago
 from limner.recommend.rank import Recommendations
-from limner.serve.answers import Evidence
+from limner.serve.answers import Evidence, SlotHistory, TopicsInUse
 
 TITLES = {
     "basic": "Basic: what is declared",
@@ -135,6 +135,32 @@ def evidence(console: Console, found: Evidence) -> None:
     console.print(table)
 
 
+def changes(console: Console, found: SlotHistory) -> None:
+    """What a slot was after each change."""
+    table = Table(title=f"{found.slot} of {found.user_id}: how it came", title_justify="left")
+    for name in ("after (UTC)", "what it said", "events", "confidence"):
+        table.add_column(name, overflow="fold")
+    for change in found.changes:
+        table.add_row(
+            date(change.at), Text(change.text), f"{change.events:,}", gauge(change.confidence)
+        )
+    console.print(table)
+
+
+def topics(console: Console, found: TopicsInUse) -> None:
+    """Topics by their words."""
+    if not found.facets:
+        console.print("no topics were learned yet: limner topics --learn")
+    for facet in found.facets:
+        title = f"{facet.facet}: of {facet.words:,} words, learned {date(facet.at)} UTC"
+        table = Table(title=title, title_justify="left", caption=f"version {facet.version}")
+        table.add_column("", justify="right")
+        table.add_column("topic", overflow="fold")
+        for number, words in enumerate(facet.topics, 1):
+            table.add_row(str(number), Text(words))
+        console.print(table)
+
+
 def _event(event: Event) -> tuple[str, ...]:
     value = "" if event.value is None else f"{event.value:g} {event.unit or ''}".strip()
     quantity = {} if event.quantity is None else {"quantity": f"{event.quantity:g}"}
@@ -224,6 +250,9 @@ def why(console: Console, found: Why) -> None:
     by_score = "" if found.rank_by_score is None else f"{found.rank_by_score:,}"
     table.add_row("score", score, by_score, style="bold")
     console.print(table)
+    if found.interaction.events:
+        strength = f"(strength {found.interaction.strength:.2f})"
+        console.print(Text(f"So far: {found.interaction.text}"), Text(strength, "dim"))
     for reason in found.reasons:
         n = len(reason.events)
         basis = f", {n} event{'s' if n != 1 else ''}" if n else ""

@@ -15,6 +15,7 @@ from limner.catalog.catalog import Catalog
 from limner.events.batch import F64, I32, I64, Bool
 from limner.model.blend import Task
 from limner.model.protocol import History
+from limner.profile.interaction import Interaction, interaction
 from limner.profile.state import ProfileState
 from limner.profile.words import ago, length, percent
 from limner.recommend.rank import Recommendation, Recommendations, RecommendConfig, Step, rank
@@ -68,6 +69,8 @@ class Why:
     without: int | None
     missing: float | None
     text: str
+    interaction: Interaction
+    """The user's dealings with the item, in the newest events."""
 
 
 def explained(
@@ -276,6 +279,15 @@ def why(
         without=without,
         missing=None if in_list or gone[item] else max(last - mine, 0.0),
         text="",
+        interaction=interaction(
+            item,
+            lambda other: title_of(catalog, other),
+            items=history.items,
+            times=history.times,
+            weights=history.weights,
+            groups=history.groups,
+            now=history.now,
+        ),
     )
     return replace(out, text=_text(out, len(listed)))
 

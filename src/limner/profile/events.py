@@ -21,6 +21,9 @@ from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, 
 Where = Mapping[str, str | float | Sequence[str]]
 """Column path → what it must be: a text, one of several texts, or a comparison such as ">0"."""
 
+TARGET = "target_user_id"
+"""The path of other users: its texts are pseudonyms in hexadecimal."""
+
 QUARTER = 900 * SECOND
 """Time zones are apart by multiples of a quarter of an hour."""
 RESERVED = (ITEM, USER, DELETE_ITEM, ALIAS, CORRECTION, RETRACTION)

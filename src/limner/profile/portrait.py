@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from limner.events.batch import I64, EventBatch
+from limner.events.batch import DAY, I64, EventBatch
 from limner.events.log import Position
 from limner.profile import standing
 from limner.profile.events import Events
@@ -43,6 +44,17 @@ class Portrait:
         """A slot by "section.name"."""
         section, _, name = path.partition(".")
         return self.sections().get(section, {}).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotThen:
+    """What a slot was after the events of a moment: `at` is the newest one's time, µs."""
+
+    at: int
+    value: Any
+    text: str
+    confidence: float
+    events: int
 
 
 def read(
@@ -93,3 +105,54 @@ def supporting(state: ProfileState, facet: Facet, batch: EventBatch, positions: 
         state.timezone,
     )
     return facet.lift(events).touched
+
+
+def source_of(facet: Facet) -> str | None:
+    """The name of the facet whose state this one reads, if it has none of its own."""
+    source = getattr(facet, "source", None)
+    return None if source is None else str(source.name)
+
+
+def changes(
+    state: ProfileState,
+    population: Population,
+    slot: Slot,
+    batch: EventBatch,
+    positions: I64,
+    *,
+    limit: int,
+) -> list[SlotThen]:
+    """What a slot was after each change, newest first, from all events of its user.
+
+    After each moment with a supporting event; with more than `limit` of them, after the last one
+    of each day (UTC). The newest `limit` are given. Other users are as they are at present.
+    """
+    supports = next(facet for facet in state.facets if facet.name == slot.facet)
+    times = batch.times()
+    moments = np.unique(times[supporting(state, supports, batch, positions)])
+    if len(moments) > limit:
+        moments = moments[np.append(np.diff(moments // DAY) > 0, True)]
+    moments = moments[-limit:]
+    order = np.lexsort((positions, times))
+    past = ProfileState(
+        [facet for facet in state.facets if slot.facet in (facet.name, source_of(facet))],
+        timezone=state.timezone,
+        lateness=state.lateness,
+        catalog=state.catalog,
+        words=state.words,
+    )
+    out, start = [], 0
+    for moment in moments.tolist():
+        stop = int(np.searchsorted(times[order], moment, side="right"))
+        part = order[start:stop]
+        past.fold_users(batch.take(part), positions[part], refolding=True)
+        start = stop
+        view = StateView(past, 0, population)
+        for facet in past.facets:
+            for found in facet.read(view, moment):
+                if (found.section, found.name) == (slot.section, slot.name):
+                    change = SlotThen(
+                        moment, found.value, found.text, found.confidence, found.events
+                    )
+                    out.append(change)
+    return out[::-1]

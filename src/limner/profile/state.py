@@ -19,7 +19,7 @@ from limner.events.arrays import Grow, Vocabulary
 from limner.events.batch import DAY, F64, I64, EventBatch
 from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM
-from limner.profile.events import Events, vocabulary
+from limner.profile.events import TARGET, Events, vocabulary
 from limner.profile.facet import COUNTED, Facet, Lifted
 from limner.profile.merge import NEVER, Column, Values, group_starts, merge, reduce_groups
 from limner.profile.pool import Pool
@@ -275,11 +275,25 @@ class ProfileState:
         """Drop a user and everything kept of them; 1 if there was one."""
         row = self.rows.remove(user)
         self.owed_users.discard(user)
+        self._forget_target(user)
         if row is None:
             return 0
         self.clear(row)
         self._forget_texts()
         return 1
+
+    def _forget_target(self, user: bytes) -> None:
+        """Blank the user in the ties of others, who are owed a fold without them."""
+        known = self.words.get(TARGET)
+        code = known.code(user.hex()) if known is not None else -1
+        if known is None or code < 0:
+            return
+        for pool in self.pools.values():
+            if ("key", TARGET) in pool.spec.texts:
+                rows, keys, _ = pool.every()
+                tied = map(self.rows.key, np.unique(rows[keys == code]).tolist())
+                self.owed_users.update(user for user in tied if user is not None)
+        known.blank([code])
 
     def _forget_texts(self) -> None:
         """Blank the texts that no user's map holds any more; those of items are nobody's own."""
@@ -298,8 +312,9 @@ class ProfileState:
             )
 
     def holds(self, user: bytes) -> bool:
-        """Whether the state has a row of this pseudonym."""
-        return user in self.rows
+        """Whether the state has a row of this pseudonym, or a tie of somebody's to it."""
+        known = self.words.get(TARGET)
+        return user in self.rows or (known is not None and user.hex() in known)
 
     def scratch(self) -> ProfileState:
         """An empty state that shares this one's facets, catalog and words."""

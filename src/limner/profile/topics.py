@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -79,6 +79,15 @@ class TopicModel:
                 mix, _ = nnls(self._root, aim[:, column])
                 out[:, column] = mix / max(mix.sum(), 1e-300)
         return out.reshape(len(self.weights), *weights.shape[1:])
+
+    def only(self, words: Collection[str]) -> TopicModel:
+        """The same topics of these words alone."""
+        kept = [place for place, word in enumerate(self.words) if word in words]
+        weights = self.weights[:, kept]
+        weights = weights[weights.any(axis=1)]
+        length = np.linalg.norm(weights, axis=1, keepdims=True)
+        words_kept = tuple(self.words[place] for place in kept)
+        return TopicModel(words_kept, self.idf[kept], weights / length, self.at)
 
     def save(self, path: Path) -> None:
         """Write it as one file, whole or not at all."""

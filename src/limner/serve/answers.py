@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from limner.app import Audience, Run
 from limner.events.batch import Event
 from limner.events.raw import Refused
 from limner.profile.population import Mark
+from limner.profile.portrait import SlotThen
+from limner.profile.topics import TopicModel
 from limner.serve.background import Training
 
 
@@ -77,6 +80,43 @@ class Group:
         users, following = found.page(limit, cursor)
         by = found.found
         return cls(found.count, by.of, by.at, by.as_of, users, following, [*by.notes], [*by.index])
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHistory:
+    """What a slot was after each change, newest first."""
+
+    user_id: str
+    slot: str
+    changes: list[SlotThen]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedTopics:
+    """The topics that a facet shows: each by its heaviest words. `at` is when, µs."""
+
+    facet: str
+    version: str
+    at: int
+    words: int
+    topics: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsInUse:
+    """The topics last learned, facet by facet."""
+
+    facets: list[LearnedTopics]
+
+    @classmethod
+    def of(cls, models: Mapping[str, TopicModel]) -> TopicsInUse:
+        """What is known of these topics."""
+        return cls(
+            [
+                LearnedTopics(name, model.version, model.at, len(model.words), list(model.names))
+                for name, model in models.items()
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,15 @@ from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
 from limner.serve import audiences, cleaning, times
-from limner.serve.answers import Accepted, Evidence, Live, Ready, RefusedEvent
+from limner.serve.answers import (
+    Accepted,
+    Evidence,
+    Live,
+    Ready,
+    RefusedEvent,
+    SlotHistory,
+    TopicsInUse,
+)
 from limner.serve.background import Trainer, Training
 from limner.serve.door import Door
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
@@ -186,6 +194,25 @@ def get_evidence(
 
 
 @router.get(
+    "/users/{user_id}/portrait/history",
+    tags=["users"],
+    summary="How a slot came about",
+    responses=answers(SlotHistory),
+)
+def get_history(
+    app: Shop,
+    user_id: UserId,
+    slot: Annotated[str, Query(description='"section.name".', examples=["value.spend"])],
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many changes, at most.")] = 30,
+) -> Response:
+    """What a slot of the portrait was after each event that changed it, newest first.
+
+    With more changes than `limit`: after each day.
+    """
+    return json_answer(SlotHistory(user_id, slot, app.portrait_history(user_id, slot, limit=limit)))
+
+
+@router.get(
     "/users/{user_id}/recommendations",
     tags=["recommendations"],
     summary="The best items for a user",
@@ -268,6 +295,30 @@ def post_train(trainer: InTraining) -> Response:
 def get_train(trainer: InTraining) -> Response:
     """The training that is under way, or the last one since the server started."""
     return json_answer(trainer.training)
+
+
+@router.get(
+    "/topics",
+    tags=["operations"],
+    summary="The topics last learned",
+    responses=answers(TopicsInUse),
+)
+def get_topics(app: Shop) -> Response:
+    """The topics that facets of kind "topics" show, each by its words."""
+    return json_answer(TopicsInUse.of(app.topics()))
+
+
+@router.post(
+    "/topics",
+    tags=["operations"],
+    summary="Learn topics",
+    responses=answers(TopicsInUse),
+)
+def post_topics(
+    app: Shop, n: Annotated[int, Query(ge=2, le=200, description="How many topics.")] = 12
+) -> Response:
+    """Learn topics anew from the keywords of all users, and use them."""
+    return json_answer(TopicsInUse.of(app.learn_topics(n)))
 
 
 @health.get(

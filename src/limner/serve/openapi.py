@@ -15,18 +15,22 @@ from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
 from limner.profile.changes import Changes
-from limner.profile.portrait import Portrait
+from limner.profile.interaction import Interaction, Together
+from limner.profile.portrait import Portrait, SlotThen
 from limner.recommend.rank import Recommendations
 from limner.serve.answers import (
     Accepted,
     Dropped,
     Evidence,
     Group,
+    LearnedTopics,
     Live,
     ProblemDocument,
     Quarantined,
     Ready,
     Scheduled,
+    SlotHistory,
+    TopicsInUse,
 )
 from limner.serve.background import Training
 from limner.serve.problems import MEDIA_TYPE
@@ -98,6 +102,32 @@ _REASON = {
     "items": ["tea"],
 }
 
+_CHANGE = {
+    "at": _NOON,
+    "value": 214.5,
+    "text": "214 in all",
+    "confidence": 0.83,
+    "events": 42,
+}
+_TOPICS = {
+    "facet": "topics",
+    "version": "5f0c9a3e71d2",
+    "at": _NOON,
+    "words": 1_208,
+    "topics": ["tea, kettle, leaf, infusion", "guitar, string, chord"],
+}
+_TIES = {
+    "item_id": "tea",
+    "events": 4,
+    "sessions": 4,
+    "strength": 2.9,
+    "first": _NOON - 3_000_000_000_000,
+    "last": _NOON - 700_000_000_000,
+    "interval": 777_600_000_000.0,
+    "together": [{"item_id": "honey", "times": 3, "lift": 2.4}],
+    "text": "4 events, about every 9 days, often together with honey",
+}
+
 _REFUSED = {
     "where": "events.csv",
     "line": 17,
@@ -154,6 +184,12 @@ EXAMPLES: Mapping[type[Any], Any] = {
         ],
         "silhouette": 0.31,
     },
+    SlotThen: _CHANGE,
+    SlotHistory: {"user_id": "u1", "slot": "value.spend", "changes": [_CHANGE]},
+    LearnedTopics: _TOPICS,
+    TopicsInUse: {"facets": [_TOPICS]},
+    Together: {"item_id": "honey", "times": 3, "lift": 2.4},
+    Interaction: _TIES,
     Recommendations: {
         "user_id": "u1",
         "recommendation_id": "7f3a5c0e8d1b4a6f9c2e7d5b3a1f0e8d",
@@ -174,6 +210,7 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "reasons": [_REASON],
         "without": 31,
         "missing": None,
+        "interaction": _TIES,
         "text": "number 1 in the list: bought 4 times, about every 9 days, last 8 days ago; "
         "without those events it would rank 31",
     },

@@ -49,6 +49,11 @@ class Affinity:
         return ()
 
     @property
+    def path(self) -> str:
+        """Where the texts of its keys are kept; empty if they are none."""
+        return self.keys.texts[0][1] if self.keys.texts else ""
+
+    @property
     def weight(self) -> Column:
         """The entry column of weights: short half-life first."""
         lives = (duration(self.config.short_half_life), duration(self.config.half_life))

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.profile.events import Events
+from limner.profile.events import TARGET, Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
 from limner.profile.merge import TIME, Column, Values, scaled
 from limner.profile.pool import MapSpec
 
-TARGET = "target_user_id"
 SHOWN = 12
-
-PEOPLE = "strength of ties"
-"""The unit of a slot whose value's keys are pseudonyms of other users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +59,25 @@ class Ties:
         age = np.maximum(now - values["t"].astype(np.float64), 0)
         strength = scaled(values["w"].astype(np.float64), age, self.weight)
         names = keys_of(self.config, TARGET).names(view)
-        held = [(names[k], float(w)) for k, w in zip(keys, strength, strict=True) if w > 0]
+        tied = [(names[k], float(w)) for k, w in zip(keys, strength, strict=True) if w > 0]
         # an erased user's name is empty
-        ranked = sorted(((k, w) for k, w in held if k), key=lambda tie: (-round(tie[1], 9), tie[0]))
+        ranked = sorted(((k, w) for k, w in tied if k), key=lambda tie: (-round(tie[1], 9), tie[0]))
         if not ranked:
             return []
         people = "person" if len(ranked) == 1 else "people"
         half = duration(self.config.half_life)
+        held = dict(ranked[:SHOWN])
         text = f"tied to {len(ranked):,} {people}"
         error = view.error(self.name, now) or None
         return [
             self.config.slot(
-                dict(ranked[:SHOWN]), text, n, newest, now, unit=PEOPLE, half_life=half, error=error
+                held,
+                text,
+                n,
+                newest,
+                now,
+                unit="strength",
+                half_life=half,
+                error=error,
             )
         ]
