@@ -28,6 +28,8 @@ from limner.profile.facets.money import MONTH, PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import REGISTERS, Distinct, Moments, estimated
 from limner.profile.facets.opinion import Preference, Sentiment
 from limner.profile.facets.sessions import Sessions
+from limner.profile.facets.taste import NEWEST as TASTED
+from limner.profile.facets.taste import InterestVector, drift
 from limner.profile.merge import NEVER, scaled
 from limner.profile.users import Offer, SlotColumn, Users, read_one_by_one
 from limner.profile.words import WEEKDAYS
@@ -301,6 +303,42 @@ def _(facet: Sessions, users: Users) -> Offer:
     names = [facet.name, f"{basket}_size", f"{basket}_value"]
     names += [] if facet.grouped else [f"{basket}_dwell"]
     return {_path(config, name): partial(read, name) for name in names}
+
+
+@offered.register
+def _(facet: InterestVector, users: Users) -> Offer:
+    source = facet.source.name
+
+    def read(ending: str) -> SlotColumn:
+        owner, items, values = users.entries(source)
+        n = np.bincount(owner, minlength=len(users))
+        order = np.lexsort((values["p"], values["t"], owner))
+        # the newest of each user, as `read` takes them
+        back = np.cumsum(n)[owner[order]] - np.arange(len(order))
+        order = order[back <= TASTED]
+        owner, times = owner[order], values["t"][order]
+        who, place = np.unique(owner, return_inverse=True)
+        newest = np.full(len(users), NEVER)
+        np.maximum.at(newest, owner, times)
+        known, turned = np.zeros(len(users), dtype=bool), np.zeros(len(users))
+        if len(who):
+            w = values["w"][order].astype(np.float64)
+            long, short = facet.directions(
+                users.state.catalog, place, items[order], times, w, users.now
+            )
+            known[who], turned[who] = long.any(axis=1), drift(long, short)
+        life = facet.half_lives[1 if ending else 0]
+        certain = users.confidence(n, newest, life)
+        if ending == "_drift":
+            return SlotColumn(known, numbers(turned, known), n, newest, certain, source)
+        return SlotColumn(known, None, n, newest, certain, source, keyed)
+
+    def keyed(_: str) -> Mapping[str, Column]:
+        nothing = np.zeros(len(users), dtype=bool)  # a vector has no keys
+        return {"": replace(numbers(np.zeros(len(users)), nothing), present=nothing)}
+
+    endings = ("", "_short", "_drift")
+    return {_path(facet.config, facet.name + ending): partial(read, ending) for ending in endings}
 
 
 @offered.register

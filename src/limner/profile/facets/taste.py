@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from limner.catalog.catalog import Catalog
 from limner.catalog.vectors import HashedVectors, ItemVectors
-from limner.events.batch import F64
+from limner.events.batch import F64, I32, I64
 from limner.profile.events import Events
 from limner.profile.facet import Facet, FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import titles
@@ -49,55 +49,77 @@ class InterestVector:
     def lift(self, events: Events) -> Lifted:
         return Lifted(np.empty(0, dtype=np.int64), {})
 
+    def directions(
+        self, catalog: Catalog, owner: I64, items: I32, times: I64, w: F64, now: int
+    ) -> tuple[F64, F64]:
+        """(long, short): the unit vector of each owner, (owners, width); 0 where there is none.
+
+        `owner` numbers the users of these events from 0, ascending and without gaps.
+        """
+        versions = catalog.versions_at(items, np.full(len(items), now))
+        vectors = self.vectors.of(catalog, items, versions).astype(np.float64)
+        starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+        # counted from each one's newest event, so that no age is too great for a float
+        age = np.maximum.reduceat(times, starts)[owner] - times
+        long, short = (
+            _unit(np.add.reduceat(vectors * (w * np.exp2(age / -half))[:, None], starts))
+            for half in self.half_lives
+        )
+        return long, short
+
     def read(self, view: View, now: int) -> list[Slot]:
         items, values = view.entries(self.source.name)
+        n = len(items)
         items, times, w = items[-NEWEST:], values["t"][-NEWEST:], values["w"][-NEWEST:]
-        if not len(items):
+        if not n:
             return []
-        versions = view.catalog.versions_at(items, np.full(len(items), now))
-        vectors = self.vectors.of(view.catalog, items, versions).astype(np.float64)
-        newest = int(times.max())
-        long, short = (
-            _unit(vectors.T @ (w * np.exp2((times - newest) / half))) for half in self._lives
-        )
+        owner = np.zeros(len(items), dtype=np.int64)
+        (long,), (short,) = self.directions(view.catalog, owner, items, times, w, now)
         if not long.any():
             return []
-        drift = float(np.clip(1 - long @ short, 0, 2)) if short.any() else 0.0
-        said = f"nearest to {listed(_nearest(view, items, vectors, long, now))}"
-        lately = f"lately to {listed(_nearest(view, items, vectors, short, now))}"
-        moved = f"lately the interest has turned by {percent(drift)}"
-        n = len(view.entries(self.source.name)[0])
+        turned = float(drift(long, short))
         label = self.config.label or self.name
+        half, short_half = self.half_lives
+        said = f"nearest to {listed(self._nearest(view, items, long, now))}"
+        lately = f"lately to {listed(self._nearest(view, items, short, now))}"
+        moved = f"lately the interest has turned by {percent(turned)}"
         found = (
-            ("", "", long.tolist(), said, "vector", 0),
-            ("_short", ", lately", short.tolist(), lately, "vector", 1),
-            ("_drift", ", drift", drift, moved, "1 − cosine", 1),
+            ("", "", long.tolist(), said, "vector", half),
+            ("_short", ", lately", short.tolist(), lately, "vector", short_half),
+            ("_drift", ", drift", turned, moved, "1 − cosine", short_half),
         )
+        newest = int(times.max())
         return [
             self.config.slot(
                 value, text, n, newest, now, name=self.name + ending, label=label + more,
-                unit=unit, half_life=self._lives[life], facet=self.source.name,
+                unit=unit, half_life=life, facet=self.source.name,
             )
             for ending, more, value, text, unit, life in found
         ]  # fmt: skip
 
     @property
-    def _lives(self) -> tuple[float, float]:
-        """The long and the short half-life, µs."""
+    def half_lives(self) -> tuple[float, float]:
+        """The long and the short one, µs."""
         return duration(self.config.half_life), duration(self.config.short_half_life)
 
+    def _nearest(self, view: View, items: I32, direction: F64, now: int) -> list[str]:
+        """The three items of the history that lie nearest to a direction; ties by name."""
+        items = np.unique(items)
+        versions = view.catalog.versions_at(items, np.full(len(items), now))
+        near = np.round(self.vectors.of(view.catalog, items, versions) @ direction, 6).tolist()
+        ids = view.catalog.ids.values
+        ranked = sorted((-close, ids[item], item) for close, item in zip(near, items, strict=True))
+        best = np.array([item for *_, item in ranked[:3]], dtype=np.int32)
+        return titles(view.catalog, best, now)
 
-def _unit(vector: F64) -> F64:
-    length = float(np.linalg.norm(vector))
-    return vector / length if length > 1e-12 else np.zeros_like(vector)
+
+def drift(long: F64, short: F64) -> F64:
+    """1 − cosine of unit vectors (…, width), 0 to 2; 0 where one of them is none."""
+    cosine = (long * short).sum(axis=-1)
+    known = long.any(axis=-1) & short.any(axis=-1)
+    return np.where(known, np.clip(1 - cosine, 0, 2), 0.0)
 
 
-def _nearest(
-    view: View, items: npt.NDArray[np.int32], vectors: F64, direction: F64, now: int, n: int = 3
-) -> list[str]:
-    """The items of the history that lie nearest to a direction; ties by name."""
-    ids = view.catalog.ids.values
-    near = np.round(vectors @ direction, 6).tolist()
-    ranked = sorted({(-close, ids[item], item) for close, item in zip(near, items, strict=True)})
-    best = np.array(list(dict.fromkeys(item for *_, item in ranked))[:n], dtype=np.int32)
-    return titles(view.catalog, best, now)
+def _unit(vectors: F64) -> F64:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length > 1e-12, vectors / np.maximum(length, 1e-12), 0.0)
