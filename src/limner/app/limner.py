@@ -388,6 +388,7 @@ class Limner:
 
     def _renewed(self) -> None:
         """Go on with a state that took the place of another."""
+        topics.load(self)
         self.refresh_population()
         with self.writer.lock:  # the model stays; its items have other numbers now
             self._scorer = self._scorer and self._scorer.over(self.state.catalog)

@@ -48,10 +48,11 @@ def learn_topics(app: Limner, n: int, *, seed: int = 0) -> Mapping[str, TopicMod
 
 
 def load(app: Limner) -> None:
-    """Take the topics that were learned before, if any."""
+    """Take the topics that were learned before, if any; those in use stay."""
     for facet in readers(app):
         path = _path(app, facet)
-        facet.learned[:] = [TopicModel.load(path)] if path is not None and path.exists() else []
+        if not facet.learned and path is not None and path.exists():
+            facet.learned.append(TopicModel.load(path))
 
 
 def forget_rare(app: Limner) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from limner.catalog.catalog import Catalog, hash64
 from limner.events.arrays import Grow
 from limner.events.batch import I32, plain_text
+from limner.events.raw import EXPIRES
 from limner.events.tokens import tokens
 
 F32 = npt.NDArray[np.float32]
@@ -106,6 +107,8 @@ class _Known:
 def _features(described: dict[str, Any]) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, value in described.items():
+        if name == EXPIRES:  # says nothing of what the item is
+            continue
         values = value if isinstance(value, list) else [value]
         if name in PROSE:
             found = [f"word={word}" for each in values for word in tokens(str(each))]
