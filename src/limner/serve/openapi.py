@@ -102,7 +102,7 @@ _REASON = {
     "items": ["tea"],
 }
 
-_CHANGE = {
+_SLOT_THEN = {
     "at": _NOON,
     "value": 214.5,
     "text": "214 in all",
@@ -184,8 +184,8 @@ EXAMPLES: Mapping[type[Any], Any] = {
         ],
         "silhouette": 0.31,
     },
-    SlotThen: _CHANGE,
-    SlotHistory: {"user_id": "u1", "slot": "value.spend", "changes": [_CHANGE]},
+    SlotThen: _SLOT_THEN,
+    SlotHistory: {"user_id": "u1", "slot": "value.spend", "changes": [_SLOT_THEN]},
     LearnedTopics: _TOPICS,
     TopicsInUse: {"facets": [_TOPICS]},
     Together: {"item_id": "honey", "times": 3, "lift": 2.4},
