@@ -19,6 +19,8 @@ from limner.app import Limner
 from limner.cli import cli
 from limner.cli.starter import MEANINGS, settings, starter
 from limner.errors import LimnerError
+from limner.events.missing import FIELDS, INFERRED
+from limner.events.rules import RULES
 from limner.profile.facets import KINDS, READERS
 from limner.serve.http import api
 from limner.serve.openapi import EXAMPLES
@@ -241,6 +243,27 @@ def test_every_variable_is_documented_and_no_others() -> None:
     for path in PAGES:
         named = set(re.findall(r"LIMNER_[A-Z_]+", path.read_text(encoding="utf-8")))
         assert named <= set(config.ENVIRONMENT), path
+
+
+def test_every_cleaning_rule_is_documented_with_its_version_and_effect() -> None:
+    text = sections(page("cleaning.md"), 2)["Rules"]
+    documented = re.findall(r"^\| `(\w+)` \| (\d+) \| (\w+) \|", text, re.MULTILINE)
+    effects = {
+        name: "refuses" if not rule.bit else "doubts" if rule.doubt else "notes"
+        for name, rule in RULES.items()
+    }
+    assert documented == [(name, str(rule.version), effects[name]) for name, rule in RULES.items()]
+    needed = re.search(r"no event \((.+?)\) stay on", text)
+    assert needed is not None
+    assert re.findall(r"`(\w+)`", needed[1]) == [n for n, rule in RULES.items() if rule.needed]
+
+
+def test_what_can_be_missing_is_documented() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.+) \|$", sections(page("cleaning.md"), 2)["Missing values"], re.M
+    )
+    said = {name: re.sub(r"`| \(it has no default\)", "", text) for name, text in rows}
+    assert said == {name: INFERRED.get(name, "no") for name in FIELDS}
 
 
 def test_every_kind_of_facet_is_documented_with_an_example_and_no_others() -> None:

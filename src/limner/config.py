@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from limner.errors import ConfigError
-from limner.events.clean import CleanConfig
+from limner.events.rules import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.privacy.admit import PrivacyConfig
 from limner.profile import facets

@@ -69,6 +69,21 @@ def assert_same(a: object, b: object) -> None:
     assert differences(a, b) == []
 
 
+def test_what_cleaning_learned_follows_from_the_log(tmp_path: Path) -> None:
+    with filled(tmp_path) as app:
+        app.record(more_events(app))
+        live = app.writer.norms
+        assert {kind for kind, _ in live.scales.moments()} >= {"purchase"}
+        app.writer.rebuild()
+        assert app.writer.norms == live
+        app.save_snapshot()
+        app.record([{**event, "quantity": 3} for event in more_events(app)])
+        live = app.writer.norms
+        app.writable = False
+    with Limner.open(config=settings(tmp_path)) as app:
+        assert app.writer.norms == live
+
+
 def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
     with filled(tmp_path) as app:
         before, head = portraits(app), app.state.position

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.events.batch import PROPERTY, SCHEMA
-from limner.events.clean import CleanConfig, Cleaned, clean
+from limner.events.clean import Cleaned, clean
+from limner.events.norms import Norms
 from limner.events.raw import RawBatch, Refused
-from limner.events.scales import Scales
+from limner.events.rules import CleanConfig
 from limner.sources.content import joined
 from limner.sources.files import read_file, read_rows
 
@@ -50,8 +51,8 @@ def admitted(raw: RawBatch) -> RawBatch:
 
 
 def cleaned(batches: list[RawBatch]) -> list[Cleaned]:
-    scales = Scales()
-    return [clean(admitted(raw), now=NOW, config=CleanConfig(), scales=scales) for raw in batches]
+    norms = Norms()
+    return [clean(admitted(raw), now=NOW, config=CleanConfig(), norms=norms) for raw in batches]
 
 
 def check(batches: list[RawBatch], refused: list[Refused], lines: list[int]) -> None:

@@ -35,8 +35,8 @@ from limner.evaluate.next_basket import Report
 from limner.events.batch import Event
 from limner.events.log import Position
 from limner.events.meant import Amendments
+from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
-from limner.events.scales import Scales
 from limner.explain.reasons import Why, explained, why
 from limner.model import registry
 from limner.model.protocol import Interactions, ItemFeatures, Progress
@@ -93,7 +93,7 @@ class Limner:
             policy=config.privacy,
             rules=config.clean,
             state=state,
-            scales=Scales(),
+            norms=Norms(),
             clock=clock,
         )
         home = store.home
@@ -186,7 +186,7 @@ class Limner:
             loaded = self._as_before()
         if loaded is not None:
             self.population, kept = loaded
-            self.writer.scales = Scales.from_arrays(kept)
+            self.writer.norms = Norms.from_arrays(kept)
             self.writer.amendments = Amendments.from_arrays(kept)
         self._snapshot_at = self.state.position
         caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
@@ -280,7 +280,7 @@ class Limner:
                     "the portraits are half folded, so no snapshot of them is kept",
                     mend="open the store anew; if that fails too, undo the last import",
                 )
-            kept = self.writer.scales.arrays() | self.writer.amendments.arrays()
+            kept = self.writer.norms.arrays() | self.writer.amendments.arrays()
             if self.snapshots.save(self.state, self.population, kept, wait=wait):
                 self._snapshot_at = self.state.position
 

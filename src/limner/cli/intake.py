@@ -207,7 +207,7 @@ def complaints(refused: Sequence[Refused], found: Mapping[str, int]) -> list[Com
 
     At most three of them are examples. `found` counts what cleaning said by rule, flags too.
     """
-    from limner.events.clean import RULES
+    from limner.events.rules import RULES
 
     at_hand: dict[str, list[Refused]] = {}
     for row in refused:
@@ -240,11 +240,9 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 def flags(found: Mapping[str, int]) -> dict[str, int]:
     """What cleaning noticed and kept, by rule."""
-    from limner.events.clean import RULES
+    from limner.events.rules import RULES
 
-    return {
-        rule: int(n) for rule, n in found.items() if rule in RULES and not RULES[rule].reason and n
-    }
+    return {rule: int(n) for rule, n in found.items() if rule in RULES and RULES[rule].bit and n}
 
 
 def _undo(session: Session, import_id: int) -> None:

