@@ -11,7 +11,8 @@ from limner.app import Limner
 from limner.app.learning import _lesson
 from limner.config import Config, parse
 from limner.errors import StoreError
-from limner.testing.shop import shop
+from limner.events.batch import DAY
+from limner.testing.shop import START, shop
 
 SHOP = shop(users=20, items=16, trips=6)
 
@@ -69,3 +70,20 @@ def test_an_undo_keeps_the_model_of_a_store_in_memory() -> None:
         assert after.note == before.note
         assert [item.item_id for item in after.items] == [item.item_id for item in before.items]
         assert after.items[0].score == pytest.approx(before.items[0].score)
+
+
+def test_an_item_was_last_touched_by_who_is_left() -> None:
+    event = {"item_id": "i1", "event_type": "view"}
+    later = START + 500 * DAY
+    with filled() as app:
+        item = app.state.catalog.ids.code("i1")
+        before = int(app.state.catalog.last_event.view[item])
+        app.record([{**event, "user_id": "gone", "timestamp": later}])
+        assert app.state.catalog.last_event.view[item] == later
+        app.erase("gone")
+        assert app.state.catalog.last_event.view[item] == before
+        done = app.import_file([{**event, "user_id": "u1", "timestamp": later}])
+        assert app.state.catalog.last_event.view[item] == later
+        app.undo_import(done.entry.import_id)
+        assert app.state.catalog.last_event.view[item] == before
+        assert app.replay().differences == []

@@ -56,7 +56,7 @@ def record(app: Limner, events: Any, *, source: str, kind: Kind, import_id: int)
             where="record",
             now=app.now(),
             source=source,
-            received=app._clock(),
+            received=app.received(),
         )
     else:
         batches = reading.read(events, kind, source, unreadable.append, {}, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -117,6 +118,8 @@ class Limner:
         self._scorer: Scorer | None = None
         self.backfill: Backfill | None = None
         self._closed = False
+        self._received = 0
+        self._receiving = threading.Lock()
 
     # -- opening and closing -----------------------------------------------------------------
 
@@ -268,6 +271,12 @@ class Limner:
         if self.config.clock == "events" and self.state.newest_event != NEVER:
             return self.state.newest_event
         return self._clock()
+
+    def received(self) -> int:
+        """A time of receipt, µs: no two are the same, so that two events never look like one."""
+        with self._receiving:
+            self._received = max(self._clock(), self._received + 1)
+            return self._received
 
     def save_snapshot(self, *, wait: bool = True) -> None:
         """Write the state beside the log, so that the next start is quick.

@@ -68,7 +68,11 @@ def post_events(app: Shop, request: Request, body: RawBody) -> Response:
     stop the others; if all are refused the answer is a problem with status 422.
     """
     batches, unreadable = parse_events(
-        body, request.headers.get("content-type", ""), where="POST /v1/events", now=app.now()
+        body,
+        request.headers.get("content-type", ""),
+        where="POST /v1/events",
+        now=app.now(),
+        received=app.received(),
     )
     occurrences = Occurrences()
     parts = [app.writer.record(raw, occurrences=occurrences) for raw in batches]

@@ -39,7 +39,13 @@ SHAPES: tuple[Shape, ...] = (_own,)
 
 
 def parse_events(
-    body: bytes, content_type: str, *, where: str, now: int, source: str = "http"
+    body: bytes,
+    content_type: str,
+    *,
+    where: str,
+    now: int,
+    source: str = "http",
+    received: int | None = None,
 ) -> tuple[list[RawBatch], list[Refused]]:
     """The events of a request's body, and the items that are none.
 
@@ -72,7 +78,7 @@ def parse_events(
             where=where,
             mend="send them in several requests, or use limner import",
         )
-    batches, bad = numbered_events(items, where=where, now=now, source=source)
+    batches, bad = numbered_events(items, where=where, now=now, source=source, received=received)
     return batches, refused + bad
 
 

@@ -70,14 +70,24 @@ def batches(
         yield to_raw(good, flat, lines, known, settled, kind=kind, where=where, source=source)
 
 
+_NOT_TEXT = object()
+"""In the place of a row with half a character, a lone surrogate, which no encoding can keep."""
+
+
 def numbered(data: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Rows with their numbers, from 1; mappings with their values as plain ones."""
     for line, row in enumerate(data, 1):
-        yield line, simple(row) if isinstance(row, Mapping) else row
+        try:
+            plain = simple(row) if isinstance(row, Mapping) else row
+        except UnicodeEncodeError:
+            plain = _NOT_TEXT
+        yield line, plain
 
 
 def fault(row: Any) -> str | None:
     """What is wrong with a row as a whole, or None."""
+    if row is _NOT_TEXT:
+        return "a text holds half a character (a lone surrogate); to mend it: decode it anew"
     if not isinstance(row, dict):
         return "this is no object; to mend it: send {...} with user_id, event_type, …"
     if _deeper(row, MAX_DEPTH):
