@@ -148,9 +148,10 @@ class _Survey:
             with self.lock:
                 shares, quintiles = self._of(rows, facet, keys)
             points.append(clusters.points_of(shares, quintiles))
-        centroids, silhouette = clusters.fitted(
-            sparse.vstack(points, format="csr"), config.clusters, config.seed
-        )
+        every = sparse.vstack(points, format="csr")
+        if not every.shape[0]:  # there are keys, but nobody likes any
+            return None
+        centroids, silhouette = clusters.fitted(every, config.clusters, config.seed)
         tallies = clusters.Tallies(len(centroids), len(keys))
         for rows in self._chunks(self.rows):
             with self.lock:

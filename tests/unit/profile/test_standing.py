@@ -137,6 +137,24 @@ def test_a_survey_is_the_same_whatever_the_order_of_rows_and_the_names_of_users(
     np.testing.assert_array_equal(kept.clusters.centroids, one.clusters.centroids)
 
 
+def test_users_who_lean_to_nothing_make_no_clusters() -> None:
+    rows: list[dict[str, Any]] = [
+        {"item_id": "tea", "event_type": ITEM, "timestamp": 0, "properties.category": "tea"}
+    ]
+    rows += [
+        {
+            "user_id": user.to_bytes(16, "big"),
+            "event_type": "dislike",
+            "timestamp": NOW,
+            "item_id": "tea",
+        }
+        for user in range(30)
+    ]
+    state = ProfileState(facets.build(CONFIG.facet))
+    state.fold(0, EventBatch.of(rows))
+    assert survey(state, NOW, CONFIG.population).clusters is None
+
+
 def test_a_target_group_index_is_the_share_there_over_the_share_among_all() -> None:
     marks = clusters.marks_of(["a", "b", "c"], np.array([0.6, 0.1, 0.0]), np.array([0.3, 0.2, 0.0]))
     assert [(mark.key, round(mark.index)) for mark in marks] == [("a", 200), ("b", 50)]
