@@ -323,9 +323,8 @@ def _(facet: InterestVector, users: Users) -> Offer:
         known, turned = np.zeros(len(users), dtype=bool), np.zeros(len(users))
         if len(who):
             w = values["w"][order].astype(np.float64)
-            long, short = facet.directions(
-                users.state.catalog, place, items[order], times, w, users.now
-            )
+            vectors = facet.vectors_of(users.state.catalog, items[order], users.now)
+            long, short = facet.directions(vectors, place, times, w)
             known[who], turned[who] = long.any(axis=1), drift(long, short)
         life = facet.half_lives[1 if ending else 0]
         certain = users.confidence(n, newest, life)

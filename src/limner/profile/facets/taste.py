@@ -15,6 +15,8 @@ from limner.profile.facets.keyed import titles
 from limner.profile.merge import Column
 from limner.profile.words import listed, percent
 
+TO = ("nearest to", "lately to")
+
 NEWEST = 200
 """Events of the history that are read."""
 
@@ -49,15 +51,16 @@ class InterestVector:
     def lift(self, events: Events) -> Lifted:
         return Lifted(np.empty(0, dtype=np.int64), {})
 
-    def directions(
-        self, catalog: Catalog, owner: I64, items: I32, times: I64, w: F64, now: int
-    ) -> tuple[F64, F64]:
+    def vectors_of(self, catalog: Catalog, items: I32, now: int) -> F64:
+        """The vectors of items in the version valid at `now`, (n, width)."""
+        versions = catalog.versions_at(items, np.full(len(items), now))
+        return self.vectors.of(catalog, items, versions).astype(np.float64)
+
+    def directions(self, vectors: F64, owner: I64, times: I64, w: F64) -> tuple[F64, F64]:
         """(long, short): the unit vector of each owner, (owners, width); 0 where there is none.
 
         `owner` numbers the users of these events from 0, ascending and without gaps.
         """
-        versions = catalog.versions_at(items, np.full(len(items), now))
-        vectors = self.vectors.of(catalog, items, versions).astype(np.float64)
         starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
         # counted from each one's newest event, so that no age is too great for a float
         age = np.maximum.reduceat(times, starts)[owner] - times
@@ -74,14 +77,15 @@ class InterestVector:
         if not n:
             return []
         owner = np.zeros(len(items), dtype=np.int64)
-        (long,), (short,) = self.directions(view.catalog, owner, items, times, w, now)
+        vectors = self.vectors_of(view.catalog, items, now)
+        (long,), (short,) = self.directions(vectors, owner, times, w)
         if not long.any():
             return []
         turned = float(drift(long, short))
         label = self.config.label or self.name
         half, short_half = self.half_lives
-        said = f"nearest to {listed(self._nearest(view, items, long, now))}"
-        lately = f"lately to {listed(self._nearest(view, items, short, now))}"
+        nearest = _nearest(view, items, vectors @ np.stack([long, short], axis=1), now)
+        said, lately = (f"{to} {listed(names)}" for to, names in zip(TO, nearest, strict=True))
         moved = f"lately the interest has turned by {percent(turned)}"
         found = (
             ("", "", long.tolist(), said, "vector", half),
@@ -102,15 +106,18 @@ class InterestVector:
         """The long and the short one, µs."""
         return duration(self.config.half_life), duration(self.config.short_half_life)
 
-    def _nearest(self, view: View, items: I32, direction: F64, now: int) -> list[str]:
-        """The three items of the history that lie nearest to a direction; ties by name."""
-        items = np.unique(items)
-        versions = view.catalog.versions_at(items, np.full(len(items), now))
-        near = np.round(self.vectors.of(view.catalog, items, versions) @ direction, 6).tolist()
-        ids = view.catalog.ids.values
-        ranked = sorted((-close, ids[item], item) for close, item in zip(near, items, strict=True))
-        best = np.array([item for *_, item in ranked[:3]], dtype=np.int32)
-        return titles(view.catalog, best, now)
+
+def _nearest(view: View, items: I32, near: F64, now: int, n: int = 3) -> list[list[str]]:
+    """For each column of `near` the different items that lie nearest; ties by name."""
+    ids = view.catalog.ids.values
+    different, first = np.unique(items, return_index=True)
+    found = []
+    for column in np.round(near[first], 6).T.tolist():
+        ranked = zip(column, different.tolist(), strict=True)
+        best = sorted((-close, ids[item], item) for close, item in ranked)[:n]
+        found.append([item for *_, item in best])
+    names = titles(view.catalog, np.array([*found[0], *found[1]], dtype=np.int32), now)
+    return [names[: len(found[0])], names[len(found[0]) :]]
 
 
 def drift(long: F64, short: F64) -> F64:
