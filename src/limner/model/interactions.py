@@ -32,12 +32,15 @@ def interactions(
         what, names = batch.codes("item_id")
         times = batch.times()
         mask = (worth != 0) & (who >= 0) & (what >= 0)
+        # not whoever else is in the batch's dictionary: that depends on how the log was cut
+        for code in np.unique(who[mask]).tolist():
+            users.setdefault(known[code], len(users))
         if before is not None:
             mask &= times < before
         rows = np.flatnonzero(mask)
         if not len(rows):
             continue
-        numbers = np.array([users.setdefault(user, len(users)) for user in known], dtype=np.int64)
+        numbers = np.array([users.get(user, -1) for user in known], dtype=np.int64)
         items = catalog.ids.translate(what[rows], names)
         grouped, groups = batch.codes("group_id")
         hashes = np.array([hash64(name) >> 1 for name in groups] + [-1], dtype=np.int64)
