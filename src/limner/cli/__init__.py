@@ -10,6 +10,7 @@ import click
 from limner import __version__
 from limner.cli.ask import portrait, recommend, why
 from limner.cli.audience import audience, population
+from limner.cli.bench import bench
 from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.learn import evaluate, topics, train
 from limner.cli.quarantine import quarantine
@@ -40,7 +41,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, quarantine, alias, expire, replay, schedule, changes,
-    topics,
+    topics, bench,
 ):  # fmt: skip
     cli.add_command(_command)
 

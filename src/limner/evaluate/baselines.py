@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.sparse as sp
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.events.batch import DAY, F64
 from limner.model.moments import owners_of
@@ -50,21 +50,25 @@ def item_to_item(data: Interactions) -> Scorer:
     item-by-item matrix is built. An item is no neighbour of itself.
     """
     owners = owners_of(data.offsets)
-    chosen = sp.csr_matrix(
+    chosen = scipy.sparse.csr_matrix(
         (np.ones(len(owners), dtype=np.float32), (owners, data.items)),
         shape=(data.n_users, data.n_items),
     )
     chosen.sum_duplicates()
     chosen.data[:] = 1.0
     users = np.asarray(chosen.sum(axis=0)).ravel()
-    unit = (chosen @ sp.diags(1.0 / np.sqrt(np.maximum(users, 1.0)))).tocsr().astype(np.float32)
+    unit = (
+        (chosen @ scipy.sparse.diags(1.0 / np.sqrt(np.maximum(users, 1.0))))
+        .tocsr()
+        .astype(np.float32)
+    )
     by_item = unit.T.tocsr()
 
     def score(histories: Sequence[History]) -> F32:
         sets = [np.unique(history.items) for history in histories]
         offsets = np.concatenate([[0], np.cumsum([len(items) for items in sets])])
         shown = np.concatenate(sets) if sets else np.zeros(0, dtype=np.int64)
-        rows = sp.csr_matrix(
+        rows = scipy.sparse.csr_matrix(
             (np.ones(len(shown), dtype=np.float32), shown, offsets),
             shape=(len(histories), data.n_items),
         )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.errors import ModelError
 from limner.events.batch import F64, I32, I64, Bool
@@ -289,7 +289,7 @@ def logit_weights(found: Candidates, *, pull: float = 1.0) -> F64:
         nll += pull * float(((unit - 1.0) ** 2).sum())
         return nll, slope * prior + 2 * pull * (unit - 1.0)
 
-    fitted = minimize(
+    fitted = scipy.optimize.minimize(
         loss, np.ones(parts), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * parts
     )
     weights: F64 = fitted.x * prior

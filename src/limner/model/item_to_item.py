@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.errors import ModelError
 from limner.events.batch import DAY, F64, I64
@@ -47,7 +47,7 @@ class ItemToItem:
 
     def __init__(self, config: ItemToItemConfig | None = None) -> None:
         self.config = config or ItemToItemConfig()
-        self.similar = sp.csr_matrix((0, 0), dtype=np.float32)
+        self.similar = scipy.sparse.csr_matrix((0, 0), dtype=np.float32)
 
     @property
     def name(self) -> str:
@@ -60,25 +60,27 @@ class ItemToItem:
         config = self.config
         owners = owners_of(data.offsets)
         shape = (data.n_users, n)
-        chosen = sp.csr_matrix((data.weights, (owners, data.items)), shape=shape)
+        chosen = scipy.sparse.csr_matrix((data.weights, (owners, data.items)), shape=shape)
         chosen.sum_duplicates()
         chosen.data = (chosen.data > 0).astype(np.float64)
         users = np.asarray(chosen.sum(axis=0)).ravel()
-        keep = sp.diags((users >= config.min_users).astype(np.float64))
+        keep = scipy.sparse.diags((users >= config.min_users).astype(np.float64))
         chosen = (chosen @ keep).tocsr()
         chosen.eliminate_zeros()
         size = np.maximum(np.asarray(chosen.sum(axis=1)).ravel(), 1.0)
-        past = (sp.diags(1.0 / np.sqrt(size)) @ chosen).astype(np.float32)
+        past = (scipy.sparse.diags(1.0 / np.sqrt(size)) @ chosen).astype(np.float32)
         recent = data.weights * ages(data.times, config.target_half_life_days)
-        target = sp.csr_matrix((recent, (owners, data.items)), shape=shape)
+        target = scipy.sparse.csr_matrix((recent, (owners, data.items)), shape=shape)
         target.sum_duplicates()
         target.data = np.clip(target.data, 0.0, 1.0)
         totals = np.asarray(target.sum(axis=0)).ravel()
-        target = (target @ keep @ sp.diags(1.0 / np.sqrt(totals + config.shrink))).tocsr()
+        target = (target @ keep @ scipy.sparse.diags(1.0 / np.sqrt(totals + config.shrink))).tocsr()
         target.data[target.data < 1e-4] = 0.0  # what no one chose for a year is no target
         target.eliminate_zeros()
         target = target.astype(np.float32)
-        by_item = (past @ sp.diags((1.0 / np.sqrt(users + config.shrink)).astype(np.float32))).T
+        by_item = (
+            past @ scipy.sparse.diags((1.0 / np.sqrt(users + config.shrink)).astype(np.float32))
+        ).T
         by_item = by_item.tocsr().astype(np.float32)
         blocks = []
         for start in range(0, n, _BLOCK):
@@ -86,7 +88,7 @@ class ItemToItem:
             block = (by_item[start : start + _BLOCK] @ target).tocsr()
             blocks.append(_strongest(block, start, config.neighbours))
         progress("relating items", n, n)
-        self.similar = sp.vstack(blocks, format="csr") if blocks else self.similar
+        self.similar = scipy.sparse.vstack(blocks, format="csr") if blocks else self.similar
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Relate the items anew: the recency of every choice has changed."""
@@ -144,7 +146,7 @@ class ItemToItem:
         if len(arrays["indptr"]) != n + 1:
             raise ModelError("neighbours do not fit the items", where=str(folder))
         self.config = ItemToItemConfig(**meta["config"])
-        self.similar = sp.csr_matrix(
+        self.similar = scipy.sparse.csr_matrix(
             (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n)
         )
 
@@ -166,7 +168,7 @@ class ItemToItem:
         return items.astype(np.int64), amounts, share
 
 
-def _add_rows(matrix: sp.csr_matrix, rows: I64, amounts: F64) -> F64:
+def _add_rows(matrix: scipy.sparse.csr_matrix, rows: I64, amounts: F64) -> F64:
     """Σ amounts[r] · matrix[rows[r]], dense: one gather and one bincount."""
     starts, stops = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
     lengths = stops - starts
@@ -182,7 +184,7 @@ def _add_rows(matrix: sp.csr_matrix, rows: I64, amounts: F64) -> F64:
     )
 
 
-def _strongest(block: sp.csr_matrix, first: int, k: int) -> sp.csr_matrix:
+def _strongest(block: scipy.sparse.csr_matrix, first: int, k: int) -> scipy.sparse.csr_matrix:
     """The k largest entries of each row, without the item itself (row r is item first + r)."""
     indices, data, counts = [], [], []
     for row in range(block.shape[0]):
@@ -197,7 +199,7 @@ def _strongest(block: sp.csr_matrix, first: int, k: int) -> sp.csr_matrix:
         indices.append(items[order])
         data.append(values[order])
         counts.append(len(order))
-    return sp.csr_matrix(
+    return scipy.sparse.csr_matrix(
         (
             np.concatenate(data).astype(np.float32),
             np.concatenate(indices).astype(np.int32),

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import svds
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.events.batch import DAY, F64, I32, I64
 from limner.model.artifacts import read_arrays, write_arrays
@@ -64,7 +63,7 @@ class Taste:
             self.directions = np.zeros((data.n_items, 0), dtype=np.float32)
             return
         start = np.random.default_rng(self.config.seed).normal(size=min(matrix.shape))
-        _, values, found = svds(matrix.astype(np.float64), k=rank, v0=start)
+        _, values, found = scipy.sparse.linalg.svds(matrix.astype(np.float64), k=rank, v0=start)
         found = found[values > 1e-6 * values.max()]
         self.directions = np.ascontiguousarray(found.T, dtype=np.float32)
         sample = matrix[:: max(1, data.n_users // 200)] @ self.directions
@@ -128,27 +127,29 @@ class Taste:
         weights: F64,
         now: int,
         shape: tuple[int, int],
-    ) -> sp.csr_matrix:
+    ) -> scipy.sparse.csr_matrix:
         worth = self._worth(times, weights, now)
-        matrix = sp.csr_matrix((worth, (owners, items)), shape=shape)
+        matrix = scipy.sparse.csr_matrix((worth, (owners, items)), shape=shape)
         matrix.sum_duplicates()
         matrix.data = np.sqrt(matrix.data)
         return matrix
 
-    def _of(self, histories: Sequence[History]) -> sp.csr_matrix:
+    def _of(self, histories: Sequence[History]) -> scipy.sparse.csr_matrix:
         """Histories as rows; each decayed to its own present."""
         parts = [self._worth(h.times, h.weights, h.now) for h in histories]
         owners = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
         items = np.concatenate([h.items for h in histories]) if histories else owners
         worth = np.concatenate(parts) if parts else np.zeros(0)
-        matrix = sp.csr_matrix((worth, (owners, items)), shape=(len(histories), len(self.damped)))
+        matrix = scipy.sparse.csr_matrix(
+            (worth, (owners, items)), shape=(len(histories), len(self.damped))
+        )
         matrix.sum_duplicates()
         matrix.data = np.sqrt(matrix.data)
         return matrix
 
-    def _damp(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
+    def _damp(self, matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         """Rows of length 1, columns divided by their damping."""
         lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-        rows = sp.diags(1.0 / np.maximum(lengths, 1e-9))
+        rows = scipy.sparse.diags(1.0 / np.maximum(lengths, 1e-9))
         inverse = np.where(self.damped > 0, 1.0 / np.maximum(self.damped, 1e-9), 0.0)
-        return (rows @ matrix @ sp.diags(inverse)).astype(np.float32).tocsr()
+        return (rows @ matrix @ scipy.sparse.diags(inverse)).astype(np.float32).tocsr()

@@ -20,12 +20,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.events.batch import F64, I64
 from limner.profile.population import Cluster, Clusters, Mark
 
-Sparse: TypeAlias = sparse.csr_array
+Sparse: TypeAlias = "scipy.sparse.csr_array"
 """Users in rows; the users who lean to a key are few."""
 
 DIMENSIONS = 64
@@ -55,7 +55,7 @@ def points_of(shares: Sparse, quintiles: F64) -> Sparse:
     """Users as points: `shares` (n, keys) of their interest, `quintiles` (n, 3), NaN unknown."""
     rest = np.clip(1 - shares.sum(axis=1), 0, 1)
     dense = np.column_stack([np.sqrt(rest), habit_part(quintiles)])
-    return sparse.hstack([shares.sqrt(), sparse.csr_array(dense)], format="csr")
+    return scipy.sparse.hstack([shares.sqrt(), scipy.sparse.csr_array(dense)], format="csr")
 
 
 def distances(points: Any, centroids: F64) -> F64:
@@ -79,7 +79,7 @@ def fitted(points: Sparse, most: int, seed: int) -> tuple[F64, float]:
     The same for the same points in any order, up to rounding.
     """
     dense = np.round(points.toarray(), 6)
-    points = sparse.csr_array(dense[np.lexsort(dense.T)])
+    points = scipy.sparse.csr_array(dense[np.lexsort(dense.T)])
     best = 0.0, 1
     tried = points[:: max(points.shape[0] // TRIED, 1)]
     for k in range(2, min(most, points.shape[0] // SMALLEST) + 1):
@@ -132,7 +132,7 @@ def _lloyd(points: Sparse, centroids: F64) -> F64:
 def _members(group: I64, groups: int) -> Sparse:
     """(groups, users): 1 where a user is of a group."""
     ones, place = np.ones(len(group)), np.arange(len(group))
-    return sparse.csr_array((ones, (group, place)), shape=(groups, len(group)))
+    return scipy.sparse.csr_array((ones, (group, place)), shape=(groups, len(group)))
 
 
 def _silhouette(points: Sparse, centroids: F64) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64
@@ -197,7 +197,7 @@ def interest_shares(users: Users, facet: Affinity, keys: I64) -> clusters.Sparse
     chosen = place >= 0
     owner = owner[chosen]
     share = weight[chosen] / np.maximum(total[owner], 1e-300)
-    return sparse.csr_array((share, (owner, place[chosen])), shape=(len(users), len(keys)))
+    return scipy.sparse.csr_array((share, (owner, place[chosen])), shape=(len(users), len(keys)))
 
 
 def _places(found: npt.NDArray[Any], keys: I64) -> I64:

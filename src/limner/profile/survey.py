@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.errors import ConfigError
 from limner.events.batch import F64, I64
@@ -148,7 +148,7 @@ class _Survey:
             with self.lock:
                 shares, quintiles = self._of(rows, facet, keys)
             points.append(clusters.points_of(shares, quintiles))
-        every = sparse.vstack(points, format="csr")
+        every = scipy.sparse.vstack(points, format="csr")
         if not every.shape[0]:  # there are keys, but nobody likes any
             return None
         centroids, silhouette = clusters.fitted(every, config.clusters, config.seed)

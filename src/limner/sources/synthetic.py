@@ -37,7 +37,7 @@ YEAR = 365.25 * DAY
 TYPES = ("impression", "view", "click", "add_to_cart", "purchase", "bookmark", "rating", "refund")
 """The event types; `_SHARES` says how often each is drawn."""
 
-_SHARES = (0.10, 0.52, 0.14, 0.12, 0.06, 0.03, 0.02, 0.01)
+_SHARES = (0.10, 0.529, 0.14, 0.12, 0.06, 0.03, 0.02, 0.001)
 _CART, _PURCHASE, _RATING, _REFUND = (
     TYPES.index(name) for name in ("add_to_cart", "purchase", "rating", "refund")
 )

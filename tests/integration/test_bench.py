@@ -1,0 +1,56 @@
+"""`limner bench` measures what it says, on a shop small enough for a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from limner.cli import run
+from limner.cli.bench import FIGURES
+from limner.cli.measures import Line
+
+SMALL = ["--events", "3000", "--users", "300", "--json"]
+
+
+def test_a_figure_is_held_against_its_target() -> None:
+    assert Line("rate", 2.0, "rows/s", 3.0, True).met is False
+    assert Line("rate", 3.0, "rows/s", 3.0, True).met is True
+    assert Line("time", 2.0, "ms", 3.0).met is True
+    assert Line("time", 2.0, "ms").met is None
+
+
+def test_figures_are_measured_and_told_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["import", "portrait", "events-of", "stages"]
+    assert run(["bench", *wanted, *SMALL, "--folder", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["shop"] == {"events": 3000, "users": 300, "seed": 0}
+    assert list(found["figures"]) == [name for name in FIGURES if name in wanted]
+    lines = [line for lines in found["figures"].values() for line in lines]
+    assert all(line["value"] > 0 for line in lines if "resident" not in line["what"])
+    stages = {line["what"] for line in found["figures"]["stages"]}
+    assert {"read", "clean", "dedupe and append", "commit", "fold"} <= stages
+
+
+def test_a_killed_store_and_a_cold_command_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "cold", *SMALL, "--folder", str(tmp_path)]) == 0
+    (line,) = json.loads(capsys.readouterr().out)["figures"]["cold"]
+    assert line["unit"] == "s"
+    assert 0 < line["value"] < 60
+
+
+def test_feast_that_is_not_there_is_an_error_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["bench", "feast", *SMALL, "--folder", str(tmp_path), "--feast-python", sys.executable]
+    if subprocess.run([sys.executable, "-c", "import feast"], capture_output=True).returncode == 0:
+        pytest.skip("Feast is here")
+    assert run(asked) != 0
+    assert "--feast-python" in json.loads(capsys.readouterr().out)["error"]["mend"]
