@@ -129,6 +129,30 @@ DOUBTS = sum(rule.bit for rule in RULES.values() if rule.doubt)
 """The bits of the rules that doubt a row."""
 
 
+def bits_of(wanted: object) -> tuple[int, bool]:
+    """(bits, whether some of them must be set, or else none) of a condition on flags.
+
+    "none": no doubt; a rule's name, or several: any of these; "!NAME", or several: none of these.
+    Raises ConfigError for what is no rule that keeps rows, or for both kinds at once.
+
+    >>> bits_of("none") == (DOUBTS, False), bits_of(["!robot_speed"]), bits_of("outlier_value")
+    (True, (4, False), (1, True))
+    """
+    if wanted == "none":
+        return DOUBTS, False
+    texts = [wanted] if isinstance(wanted, str) else list(wanted)  # type: ignore[call-overload]
+    names = [str(text).removeprefix("!") for text in texts]
+    for name in names:
+        _one_of(name, BITS, "flags", "rule that flags")
+    if not texts or len({str(text).startswith("!") for text in texts}) > 1:
+        raise ConfigError(
+            f"flags = {wanted!r} says two things, or none",
+            where="flags",
+            mend='use "none", names of rules, or names that all begin with "!"',
+        )
+    return sum({BITS[name] for name in names}), not str(texts[0]).startswith("!")
+
+
 @dataclass(frozen=True, slots=True)
 class CleanConfig:
     """How to clean.

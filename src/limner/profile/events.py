@@ -17,6 +17,7 @@ from limner.errors import ConfigError
 from limner.events.arrays import Vocabulary
 from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch, plain_text
 from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, USER
+from limner.events.rules import bits_of
 
 Where = Mapping[str, str | float | Sequence[str]]
 """Column path → what it must be: a text, one of several texts, or a comparison such as ">0"."""
@@ -146,6 +147,13 @@ class Events:
         return self._chosen[known]
 
     def _condition(self, path: str, wanted: str | float | Sequence[str]) -> Bool:
+        if path == "flags":
+            bits, some = bits_of(wanted)
+            flags = self.batch.array("flags")
+            if flags.null_count:
+                flags = flags.fill_null(0)
+            touched: Bool = (flags.to_numpy(zero_copy_only=False) & np.uint32(bits)) > 0
+            return touched if some else ~touched
         comparison = _comparison(wanted)
         if comparison is not None:
             compare, bound = comparison
@@ -258,6 +266,7 @@ def check_path(path: str, where: str) -> None:
         "unit",
         "source",
         "tz",
+        "flags",
         "hour",
         "weekday",
         "1",

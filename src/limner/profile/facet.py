@@ -14,6 +14,7 @@ from limner.catalog.catalog import Catalog
 from limner.errors import ConfigError
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64
+from limner.events.rules import bits_of
 from limner.profile.events import Events, check_path
 from limner.profile.merge import TIME, Column, Values
 from limner.profile.pool import MapSpec
@@ -206,6 +207,9 @@ class FacetConfig:
             *([self.key] if self.key else []),
         ]:
             check_path(path, at)
+        for condition in (self.where, self.only):
+            if "flags" in condition:
+                bits_of(condition["flags"])
         duration(self.half_life, f"{at}, half_life")
         duration(self.short_half_life, f"{at}, short_half_life")
         duration(self.gap, f"{at}, gap")
