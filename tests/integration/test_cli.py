@@ -533,3 +533,27 @@ def test_the_population_is_shown_and_surveyed_anew(limner: Command, here: Path) 
     segment = next(name for name, users in after["segments"].items() if users)
     found = limner("audience", f'value.rfm == "{segment}"', "--json").json
     assert found["count"] == after["segments"][segment]
+
+
+# -- validate --------------------------------------------------------------------------------
+
+
+def test_validate_checks_before_anything_is_imported(
+    limner: Command, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = limner("validate", "events.csv", "--items", "items.csv", "--json")
+    assert result.code == 1
+    items, events = result.json["files"]
+    assert (items["kind"], items["good"], items["problems"]) == ("items", 30, [])
+    errors = {p["name"]: p for p in events["problems"] if p["level"] == "error"}
+    assert set(errors) == {"missing_user", "bad_time", "bad_number"}
+    assert errors["bad_time"]["lines"] == [1443]
+    drawn = limner("validate", "events.csv", "--write-config", "suggested.toml")
+    assert "line" in drawn.out and "█" in drawn.out and "to mend it" in drawn.out
+    assert limner("--config", "suggested.toml", "validate", "items.csv").code == 1
+    assert limner("validate", "events.csv", "--write-config", "suggested.toml").code == 2
+    assert limner("validate", "none.csv").code == 1
+    assert limner("validate").code == 2
+    assert limner("import", "--list", "--json").json["imports"] == []
+    Path("good.csv").write_text("user_id,item_id,event_type,timestamp\nu1,tea-0,view,2024-03-01\n")
+    assert limner("validate", "good.csv").code == 0

@@ -459,3 +459,19 @@ def test_a_taken_port_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[
     err = capsys.readouterr().err
     assert port in err
     assert "--port" in err
+
+
+def test_events_can_be_checked_without_being_recorded(client: httpx.Client) -> None:
+    before = client.get("/health/ready").json()["position"]
+    events = [
+        event("u0", "soap-1", event_id="v1"),
+        event("u0", "gold", "purchse", event_id="v2"),
+        event("", "soap-1", event_id="v3"),
+    ]
+    found = client.post("/v1/validate", json=events).json()
+    assert (found["rows"], found["good"]) == (3, 2)
+    problems = {problem["name"]: problem for problem in found["problems"]}
+    assert problems["missing_user"]["lines"] == [3]
+    assert problems["unknown_item"]["example"] == "gold"
+    assert found["aliases"] == {"purchse": "purchase"}
+    assert client.get("/health/ready").json()["position"] == before

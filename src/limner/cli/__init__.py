@@ -17,6 +17,7 @@ from limner.cli.quarantine import quarantine
 from limner.cli.session import common
 from limner.cli.set_up import demo, init, replay, serve, status
 from limner.cli.times import changes, schedule
+from limner.cli.validate import validate
 from limner.errors import LimnerError
 
 EPILOG = """\b
@@ -39,7 +40,7 @@ def cli(context: click.Context) -> None:
 
 
 for _command in (
-    init, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
+    init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, quarantine, alias, expire, replay, schedule, changes,
     topics, bench,
 ):  # fmt: skip

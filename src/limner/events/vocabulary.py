@@ -178,3 +178,8 @@ def canonical_all(names: Iterable[str], aliases: Mapping[str, str] | None = None
         key = _fold(stripped)
         out.append(own.get(key) or _CANONICAL.get(key) or stripped)
     return out
+
+
+def known_names() -> list[str]:
+    """Every name that `canonical` knows, without case, spaces, underscores and hyphens."""
+    return list(_CANONICAL)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from limner.app.quarantine import Readmitted
 from limner.errors import UsageError
 from limner.events.raw import Refused
 from limner.serve.answers import Dropped, Quarantined
-from limner.serve.openapi import PROBLEMS, answers
-from limner.serve.requests import Shop, json_answer
+from limner.serve.openapi import EVENTS_BODY, PROBLEMS, answers
+from limner.serve.requests import RawBody, Shop, json_answer
+from limner.sources.lint import LintReport
+from limner.sources.payloads import parse_events
+from limner.sources.validate import validate_batches
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["cleaning"])
 
@@ -34,6 +38,37 @@ def _choice(body: dict[str, Any]) -> Choice:
         raise UsageError(
             f"the body is not as it must be: {error}", mend="see /openapi.json for what is expected"
         ) from None
+
+
+@router.post(
+    "/validate",
+    summary="Check events without recording them",
+    openapi_extra=EVENTS_BODY,
+    responses=answers(LintReport),
+)
+def post_validate(app: Shop, request: Request, body: RawBody) -> Response:
+    """Say what the rules would say of the events, and what else looks odd; nothing is recorded.
+
+    Takes what `POST /v1/events` takes. Items and users are looked up in the store.
+    """
+    now = app.now()
+    batches, unreadable = parse_events(
+        body,
+        request.headers.get("content-type", ""),
+        where="POST /v1/validate",
+        now=now,
+        received=app.received(),
+    )
+    return json_answer(
+        validate_batches(
+            batches,
+            unreadable,
+            where="POST /v1/validate",
+            config=app.config.clean,
+            now=max(now, time.time_ns() // 1_000),
+            items=lambda item: app.state.catalog.ids.code(item) >= 0,
+        )
+    )
 
 
 @router.get("/quarantine", summary="The rows that were refused", responses=answers(Quarantined))

@@ -34,6 +34,7 @@ from limner.serve.answers import (
 )
 from limner.serve.background import Training
 from limner.serve.problems import MEDIA_TYPE
+from limner.sources.lint import LintReport
 
 DESCRIPTION = """Events in; portraits, recommendations and reasons out.
 
@@ -142,6 +143,30 @@ _REFUSED = {
 EXAMPLES: Mapping[type[Any], Any] = {
     Accepted: {"added": 1, "repeated": 0, "refused": [], "as_of": 1_469_308},
     Refused: _REFUSED,
+    LintReport: {
+        "where": "POST /v1/validate",
+        "kind": "events",
+        "rows": 2,
+        "good": 1,
+        "users": 1,
+        "items": 1,
+        "first": _NOON,
+        "last": _NOON,
+        "columns": [{"name": "user_id", "meaning": "user_id", "filled": 1.0, "constant": None}],
+        "types": {"purchase": 1},
+        "days": {"2017-12-01": 1},
+        "problems": [
+            {
+                "name": "bad_time",
+                "level": "error",
+                "rows": 1,
+                "text": "the time 'yesterday' cannot be read",
+                "mend": "say how it is written: --time-format '%d/%m/%Y %H:%M'",
+                "lines": [2],
+                "example": "",
+            }
+        ],
+    },
     Quarantined: {"counts": {"bad_time": 1}, "rows": [_REFUSED]},
     Readmitted: {"added": 1, "repeated": 0, "refused": []},
     Dropped: {"dropped": 1},

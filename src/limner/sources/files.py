@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from limner.errors import InputError
+from limner.events.batch import as_text
 from limner.events.raw import RawBatch, Refused
 from limner.sources import delimited, rows
 from limner.sources.columns import Kind, map_columns
-from limner.sources.settle import Settled
+from limner.sources.rows import flattened
+from limner.sources.settle import Settled, text_column
 from limner.sources.shape import plain_array, shaped
 
 Refuse = Callable[[Refused], None]
@@ -252,3 +255,41 @@ def _json_document(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:
             "this JSON holds no rows", where=str(path), mend="a list of objects is expected"
         )
     yield from enumerate(document, 1)
+
+
+def sample(path: str | Path, *, kind: Kind, rows: int = 10_000) -> dict[str, pa.Array]:
+    """The first rows of a file: column → values as text. Raises InputError as `read_file`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("there is no such file", where=str(path), mend="check the path")
+    name, _ = delimited.split_name(path)
+    try:
+        if name.endswith(_PARQUET):
+            table = next(_parquet(path, rows), pa.table({}))
+            return {
+                column: as_text(plain_array(_chunk(table.column(column))))
+                for column in table.column_names
+            }
+        if name.endswith((*_LINES, *_JSON)):
+            reader = _json_lines if name.endswith(_LINES) else _json_document
+            found = [
+                flattened(row)
+                for _, row in islice(reader(path, lambda _: None), rows)
+                if isinstance(row, dict)
+            ]
+            names = dict.fromkeys(chain.from_iterable(found))
+            return {column: text_column([row.get(column) for row in found]) for column in names}
+        if name.endswith(_DELIMITED):
+            dialect = delimited.sniff(path, kind)
+            parts = delimited.read(path, dialect, batch_rows=rows, refuse=lambda _: None)
+            arrays, _ = next(parts, ({}, None))
+            return arrays or {n: pa.array([], pa.string()) for n in dialect.names if n is not None}
+    except OSError as error:
+        raise InputError(
+            f"the file cannot be read: {error}", where=str(path), mend="check or write it again"
+        ) from error
+    raise InputError(
+        "the file's ending names no known format",
+        where=str(path),
+        mend=f"use one of {', '.join(FORMATS)}",
+    )
