@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 
 from limner.app.removal import ERASED_SINCE
 from limner.errors import ModelError
-from limner.evaluate.next_basket import Report, evaluate_next_basket, fit_and_measure
 from limner.events.log import Position
 from limner.events.meant import Meant
 from limner.model import registry
-from limner.model.blend import Blend
 from limner.model.interactions import features, interactions
 from limner.model.protocol import Interactions, ItemFeatures, Model, Progress
-from limner.model.training import families, fit_all
 from limner.recommend.scorer import Scorer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and what fits models is imported where it is used: readers need not wait
     from limner.app.limner import Limner
+    from limner.evaluate.next_basket import Report
+    from limner.model.blend import Blend
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,9 @@ def train(
     app: Limner, *, cutoff: int | None, validation_cutoff: int | None, progress: Progress
 ) -> Trained:
     """`Limner.train`."""
+    from limner.evaluate.next_basket import fit_and_measure
+    from limner.model.training import fit_all
+
     started = time.perf_counter()
     lesson = _something_to_learn_from(app)
     data, attributes = lesson.data, lesson.attributes
@@ -101,6 +103,8 @@ def evaluate(
     app: Limner, *, cutoff: int | None, validation_cutoff: int | None, progress: Progress
 ) -> Report:
     """`Limner.evaluate`."""
+    from limner.evaluate.next_basket import evaluate_next_basket
+
     lesson = _something_to_learn_from(app)
     return evaluate_next_basket(
         lesson.data,
@@ -124,6 +128,8 @@ def _something_to_learn_from(app: Limner) -> _Lesson:
 
 
 def _families(app: Limner, attributes: ItemFeatures) -> dict[str, Model]:
+    from limner.model.training import families
+
     models = families(attributes, seed=app.config.train.seed)
     if not app.config.train.sequence:
         models.pop("sequence", None)

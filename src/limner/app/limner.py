@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -32,7 +32,6 @@ from limner.app.rebuilding import Backfill, Replayed
 from limner.app.removal import ERASED_SINCE, Erased, Expired
 from limner.config import Config
 from limner.errors import ConfigError, NotFound, StoreError
-from limner.evaluate.next_basket import Report
 from limner.events.batch import Event
 from limner.events.log import Position
 from limner.events.meant import Amendments
@@ -64,6 +63,9 @@ from limner.recommend.recommend import recommend
 from limner.recommend.scorer import Scorer, history_of
 from limner.sources.columns import Kind
 from limner.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from limner.evaluate.next_basket import Report
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -429,6 +431,8 @@ class Limner:
 
     def evaluation(self) -> Report | None:
         """What was measured of the model in use before it learned the rest."""
+        from limner.evaluate.next_basket import Report
+
         home = self.store.home
         version = registry.current_version(home) if home is not None else None
         measured = version.meta.get("evaluation") if version is not None else None

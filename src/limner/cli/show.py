@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -20,7 +20,6 @@ from limner.app import Erased, Replayed, Trained
 from limner.app.quarantine import Readmitted
 from limner.cli.intake import Summary
 from limner.cli.intake import shown as shown_fields
-from limner.evaluate.next_basket import Report
 from limner.events.batch import SECOND, Event
 from limner.events.raw import Import, Refused
 from limner.explain.reasons import Why
@@ -31,6 +30,9 @@ from limner.profile.portrait import Portrait
 from limner.profile.words import ago
 from limner.recommend.rank import Recommendations
 from limner.serve.answers import Evidence, SlotHistory, TopicsInUse
+
+if TYPE_CHECKING:
+    from limner.evaluate.next_basket import Report
 
 TITLES = {
     "basic": "Basic: what is declared",
