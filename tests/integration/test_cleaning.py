@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from limner.app import Limner
@@ -63,3 +64,45 @@ def test_a_missing_value_is_inferred_from_the_catalog(tmp_path: Path) -> None:
         assert app.record([{**bought, "timestamp": START}]).found == {"missing_inferred": 1}
         _, batch = app.store.log.events_of(app.keys.pseudonym("u"))
         assert batch.numbers("value").tolist() == [9.0]
+
+
+def test_the_report_says_what_each_rule_touched_and_shows_the_newest() -> None:
+    with opened() as app:
+        bad = {"user_id": "u", "item_id": "x", "event_type": "view", "timestamp": "soon"}
+        app.record([*robot(25), bad, {**bad, "item_id": "y"}, {"nothing": 1}])
+        said = {rule.rule: rule for rule in app.cleaning().rules}
+        assert (said["bad_time"].touched, said["bad_time"].held) == (2, 2)
+        assert said["bad_time"].example == {
+            "user_id": "u", "item_id": "y", "event_type": "view", "timestamp": "soon",
+            "source": "api",
+        }  # fmt: skip
+        speed = said["robot_speed"]
+        assert (speed.touched, speed.effect, speed.version) == (25, "doubts", 1)
+        assert speed.example is not None and speed.example["user_id"] == "robot"
+        assert speed.last == speed.example["received_at"]
+        app.quarantine.drop(rule="bad_time")
+        said = {rule.rule: rule for rule in app.cleaning().rules}
+        assert (said["bad_time"].touched, said["bad_time"].held) == (2, 0)
+        assert said["bad_time"].last
+        app.writer.rebuild()
+        assert {rule.rule: rule for rule in app.cleaning().rules} == said
+        app.erase("robot")
+        assert {r.rule: r.example for r in app.cleaning().rules}["robot_speed"] is None
+
+
+def test_the_usual_amounts_are_those_of_all_kinds_of_items() -> None:
+    with opened() as app:
+        for item, kind in (("a", "tea"), ("b", "fuel")):
+            app.put_item(item, {"type": kind})
+        values = [2.0, 4.0, 90.0, 110.0]
+        app.record(
+            [
+                {"user_id": "u", "item_id": "ab"[n // 2], "event_type": "purchase", "value": v,
+                 "timestamp": START + n * 100}
+                for n, v in enumerate(values)
+            ]
+        )  # fmt: skip
+        [usual] = app.cleaning().usual
+        assert (usual.event_type, usual.measure, usual.n) == ("purchase", "value", 4)
+        assert usual.mean == pytest.approx(np.mean(values))
+        assert usual.deviation == pytest.approx(np.std(values))

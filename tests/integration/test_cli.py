@@ -209,6 +209,20 @@ def test_refused_rows_are_mended_readmitted_and_given_up(limner: Command, here: 
     assert limner("quarantine", "show", "77").code == 2
 
 
+def test_clean_says_what_the_rules_touched(limner: Command, here: Path) -> None:
+    found = {rule["rule"]: rule for rule in limner("clean", "--json").json["rules"]}
+    assert found["bad_time"]["example"]["timestamp"] == "yesterday"
+    assert found["bad_time"]["last"] > 0
+    assert "missing_type" not in found
+    everything = limner("clean", "--all", "--json").json["rules"]
+    assert "missing_type" in {rule["rule"] for rule in everything}
+    assert "bad time" in limner("clean").out
+    refused = limner("import", "events.csv", "--json").json["imports"][0]["refused"]
+    assert {one["rule"] for one in refused} == set(found) - {"outlier_value", "outlier_quantity"}
+    again = {rule["rule"]: rule["touched"] for rule in limner("clean", "--json").json["rules"]}
+    assert again == {name: rule["touched"] for name, rule in found.items()}  # law 2
+
+
 def test_status(limner: Command, read: Path) -> None:
     found = limner("status", "--json").json
     assert (found["users"], found["items"]) == (40, 30)

@@ -475,3 +475,6 @@ def test_events_can_be_checked_without_being_recorded(client: httpx.Client) -> N
     assert problems["unknown_item"]["example"] == "gold"
     assert found["aliases"] == {"purchse": "purchase"}
     assert client.get("/health/ready").json()["position"] == before
+    said = client.get("/v1/cleaning").json()
+    assert {rule["rule"] for rule in said["rules"]} >= {"missing_user", "robot_speed"}
+    assert said["usual"][0]["n"] > 0

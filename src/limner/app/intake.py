@@ -66,7 +66,7 @@ def record(app: Limner, events: Any, *, source: str, kind: Kind, import_id: int)
     ]
     if unreadable:
         with app.store.transaction():
-            app.store.quarantine.add(unreadable)
+            app.store.quarantine.add(unreadable, now=app.received())
     return _sum(parts, unreadable, app.state.position)
 
 
@@ -116,7 +116,7 @@ def import_file(
         last = Recorded(0, 0, tuple(unreadable), 0, Counter(row.rule for row in unreadable))
         entry = _added(entry, last)
         with app.store.transaction():
-            app.store.quarantine.add(list(last.refused), import_id=entry.import_id)
+            app.store.quarantine.add(last.refused, import_id=entry.import_id, now=app.received())
             app.store.imports.save(entry)
         shown.extend(last.refused[: 100 - len(shown)])
     entry = replace(entry, finished_at=app._clock())

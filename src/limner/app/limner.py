@@ -18,6 +18,7 @@ from limner.app import (
     intake,
     learning,
     people,
+    preprocessing,
     quarantine,
     rebuilding,
     removal,
@@ -27,6 +28,7 @@ from limner.app.intake import SNAPSHOT_EVERY, Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
 from limner.app.people import Audience, Standing
+from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
 from limner.app.removal import ERASED_SINCE, Erased, Expired
@@ -627,6 +629,10 @@ class Limner:
         """The rows that were refused: to look at, to mend and readmit, or to give up."""
         return Refusals(self)
 
+    def cleaning(self) -> CleaningReport:
+        """What the rules of cleaning have touched so far, each with an example."""
+        return preprocessing.cleaning(self)
+
     def disclosed(self, refused: Iterable[Refused]) -> list[Refused]:
         """Refused rows with the product's own user ids, for those who may see them."""
         return [quarantine.disclosed(self, row) for row in refused]
@@ -719,6 +725,9 @@ class Limner:
             "position": self.state.position,
             "newest_event": self.state.newest_event if self.state.position else None,
             "refused": self.store.quarantine.counts(),
+            "flagged": {
+                rule: said.n for rule, said in self.writer.norms.touched().items() if said.n
+            },
             "model": scorer.version if scorer else None,
             "erased_since_training": self.erased_since_training(),
             "backfill": rebuilding.progress_of(self),

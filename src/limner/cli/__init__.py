@@ -13,7 +13,7 @@ from limner.cli.audience import audience, population
 from limner.cli.bench import bench
 from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.learn import evaluate, topics, train
-from limner.cli.quarantine import quarantine
+from limner.cli.quarantine import clean, quarantine
 from limner.cli.session import common
 from limner.cli.set_up import demo, init, replay, serve, status
 from limner.cli.times import changes, schedule
@@ -41,7 +41,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
-    audience, population, quarantine, alias, expire, replay, schedule, changes,
+    audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
     topics, bench,
 ):  # fmt: skip
     cli.add_command(_command)

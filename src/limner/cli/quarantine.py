@@ -1,4 +1,4 @@
-"""The rows that were refused: list them, look at one, mend and readmit them, or give them up."""
+"""What cleaning did, and the rows it refused: look at them, mend and readmit them, or drop them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ def _choosing(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+@click.command(epilog="\b\nExample:\n  limner clean --all")
+@click.option("--all", "all_", is_flag=True, help="Rules that have touched nothing too.")
+@url_option
+@common
+@with_session
+def clean(session: Session, all_: bool, url: str) -> None:
+    """Say what the rules of cleaning have refused and flagged so far, each with an example."""
+    from limner.app.preprocessing import CleaningReport
+    from limner.cli import show
+
+    if url:
+        found = session.remote(url).ask("GET", "/v1/cleaning", CleaningReport)
+    else:
+        with session.open(write=False) as app:
+            found = app.cleaning()
+    if not all_:
+        rules = tuple(rule for rule in found.rules if rule.touched)
+        found = CleaningReport(rules, found.usual, found.day_bound)
+    if session.json:
+        session.emit(found)
+    else:
+        show.cleaning(session.console(), found)
 
 
 @click.group(

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from limner.app import Erased, Replayed, Trained
+from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.cli.intake import Summary
 from limner.cli.intake import shown as shown_fields
@@ -314,6 +315,35 @@ def ledger(console: Console, entries: Sequence[Import]) -> None:
 _COUNTS = ("rows", "added", "repeated", "refused")
 
 
+def cleaning(console: Console, found: CleaningReport) -> None:
+    """What each rule of cleaning has touched."""
+    if not found.rules:
+        console.print("no rule has touched anything yet")
+    else:
+        table = Table(title="What the rules have touched", title_justify="left")
+        for name in ("rule", "version", "does", "rows", "in quarantine", "last (UTC)", "example"):
+            right = name in ("version", "rows", "in quarantine")
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
+        for said in found.rules:
+            table.add_row(
+                Text(said.rule.replace("_", " ") + ("" if said.on else " (off)")),
+                str(said.version), said.effect, f"{said.touched:,}",
+                f"{said.held:,}" if said.held else "", date(said.last),
+                Text(fields(shown_fields(dict(said.example))) if said.example else "", "dim"),
+            )  # fmt: skip
+        console.print(table)
+    if found.usual:
+        table = Table(title="What is usual", title_justify="left")
+        for name in ("event type", "amount", "events", "mean", "standard deviation"):
+            table.add_column(name, justify="left" if name in ("event type", "amount") else "right")
+        for one in found.usual:
+            table.add_row(one.event_type, one.measure, f"{one.n:,}", f"{one.mean:,.2f}",
+                          f"{one.deviation:,.2f}")  # fmt: skip
+        console.print(table)
+    if found.day_bound is not None:
+        console.print(f"Beyond {found.day_bound:,.0f} events a day a user is taken for a robot.")
+
+
 def quarantine(console: Console, counts: Mapping[str, int], rows: Sequence[Refused]) -> None:
     """Refused rows with reason and mend."""
     if not rows:
@@ -448,6 +478,8 @@ def status(console: Console, found: Mapping[str, Any], now: int) -> None:
     table.add_row("model", Text(model))
     refused = sum(found["refused"].values())
     table.add_row("refused", f"{refused:,} rows" + (": limner quarantine" if refused else ""))
+    if flagged := sum(found["flagged"].values()):
+        table.add_row("flagged", f"{flagged:,} times: limner clean")
     if doing := found["backfill"]:
         share = f"{doing['done']:,} of {doing['total']:,} rows"
         table.add_row("backfill", Text(f"{', '.join(doing['facets'])}: {share}"))

@@ -53,8 +53,8 @@ class Refused:
     `row` holds the row's fields after admission, so no user id in clear text: pseudonyms, and
     under `sealed` the ids of users whom the identity table does not have. It also holds the
     row's `digest` and `check`, if it could be read at all: a corrected row is the same event.
-    `row_id` and `import_id` are the quarantine's: its number there, and the import it came with
-    (0: none).
+    `row_id`, `import_id` and `held_at` are the quarantine's: its number there, the import it came
+    with (0: none), and when (µs).
     """
 
     where: str
@@ -64,6 +64,16 @@ class Refused:
     row: dict[str, Any]
     row_id: int = field(default=0, compare=False)
     import_id: int = field(default=0, compare=False)
+    held_at: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a rule has refused: rows held now, rows ever (settled ones too), and when last (µs)."""
+
+    held: int
+    ever: int
+    last: int
 
 
 class Quarantine(Protocol):
@@ -73,8 +83,8 @@ class Quarantine(Protocol):
     content. What is settled leaves nothing behind but that: read again, it is not held again.
     """
 
-    def add(self, refused: Sequence[Refused], *, import_id: int = 0) -> list[Refused]:
-        """Keep these rows; return those that were not held or settled before."""
+    def add(self, refused: Sequence[Refused], *, import_id: int = 0, now: int = 0) -> list[Refused]:
+        """Keep these rows, refused at `now` (µs); return those not held or settled before."""
         ...
 
     def rows(
@@ -90,6 +100,10 @@ class Quarantine(Protocol):
 
     def counts(self) -> dict[str, int]:
         """How many rows each rule holds."""
+        ...
+
+    def holdings(self) -> dict[str, Holding]:
+        """What each rule has refused so far; rows of undone imports do not count."""
         ...
 
     def replace(self, row_id: int, refused: Refused) -> None:

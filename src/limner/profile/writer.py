@@ -229,7 +229,9 @@ class Writer:
                 )
                 for ticket, result in results:
                     if result.refused and ticket.hold:
-                        self.quarantine.add(result.refused, import_id=ticket.import_id)
+                        self.quarantine.add(
+                            result.refused, import_id=ticket.import_id, now=self.clock()
+                        )
                     if ticket.within is not None:
                         ticket.within(result)
         except BaseException as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Query, Request, Response
 
+from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.errors import UsageError
 from limner.events.raw import Refused
@@ -69,6 +70,12 @@ def post_validate(app: Shop, request: Request, body: RawBody) -> Response:
             items=lambda item: app.state.catalog.ids.code(item) >= 0,
         )
     )
+
+
+@router.get("/cleaning", summary="What cleaning has done", responses=answers(CleaningReport))
+def get_cleaning(app: Shop) -> Response:
+    """Each rule with its version, how many rows it has touched, when last, and an example."""
+    return json_answer(app.cleaning())
 
 
 @router.get("/quarantine", summary="The rows that were refused", responses=answers(Quarantined))

@@ -78,7 +78,7 @@ def post_events(app: Shop, request: Request, body: RawBody) -> Response:
     parts = [app.writer.record(raw, occurrences=occurrences) for raw in batches]
     if unreadable:
         with app.writer.commit_lock, app.store.transaction():
-            app.store.quarantine.add(unreadable)
+            app.store.quarantine.add(unreadable, now=app.received())
     return _accepted(parts, unreadable)
 
 

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from limner import __version__
 from limner.app import Erased, Run, Standing
+from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
@@ -142,6 +143,25 @@ _REFUSED = {
 
 EXAMPLES: Mapping[type[Any], Any] = {
     Accepted: {"added": 1, "repeated": 0, "refused": [], "as_of": 1_469_308},
+    CleaningReport: {
+        "rules": [
+            {
+                "rule": "bad_time",
+                "version": 1,
+                "effect": "refuses",
+                "on": True,
+                "says": "the time cannot be read",
+                "touched": 3,
+                "held": 1,
+                "last": _NOON,
+                "example": _REFUSED["row"],
+            }
+        ],
+        "usual": [
+            {"event_type": "purchase", "measure": "value", "n": 812, "mean": 3.1, "deviation": 2.2}
+        ],
+        "day_bound": 500.0,
+    },
     Refused: _REFUSED,
     LintReport: {
         "where": "POST /v1/validate",

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from limner.errors import StoreError
 from limner.events.batch import I64, Bool, EventBatch, concat
 from limner.events.log import Appended, Position
-from limner.events.raw import Import, Refused
+from limner.events.raw import Holding, Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.memory_shown import MemoryOutbox, MemoryShown
@@ -267,7 +267,7 @@ class MemoryIdentities:
 
 
 class MemoryQuarantine:
-    """Refused rows by number; one that was settled has no rule."""
+    """Refused rows by number; one that was settled has line −1."""
 
     name = "quarantine"
 
@@ -277,7 +277,7 @@ class MemoryQuarantine:
         self._known: dict[bytes, int] = {}
         self._last = 0
 
-    def add(self, refused: Sequence[Refused], *, import_id: int = 0) -> list[Refused]:
+    def add(self, refused: Sequence[Refused], *, import_id: int = 0, now: int = 0) -> list[Refused]:
         """Keep rows that are neither held nor settled; return them."""
         new = []
         if refused:
@@ -287,8 +287,9 @@ class MemoryQuarantine:
                     if key not in self._known:
                         self._last += 1
                         self._known[key] = self._last
-                        held = replace(normal(row), row_id=self._last, import_id=import_id)
-                        self._rows[self._last] = held
+                        self._rows[self._last] = replace(
+                            normal(row), row_id=self._last, import_id=import_id, held_at=now
+                        )
                         new.append(row)
         return new
 
@@ -302,7 +303,7 @@ class MemoryQuarantine:
     ) -> list[Refused]:
         """The newest rows held, newest first."""
         with self._store._lock:
-            newest = [row for row in reversed(self._rows.values()) if row.rule]
+            newest = [row for row in reversed(self._rows.values()) if row.line >= 0]
         found = [
             row
             for row in newest
@@ -316,11 +317,24 @@ class MemoryQuarantine:
         """How many rows each rule holds."""
         return dict(Counter(row.rule for row in self.rows(limit=None)))
 
+    def holdings(self) -> dict[str, Holding]:
+        """What each rule has refused so far."""
+        found: dict[str, list[Refused]] = {}
+        with self._store._lock:
+            for row in self._rows.values():
+                found.setdefault(row.rule, []).append(row)
+        return {
+            rule: Holding(
+                sum(row.line >= 0 for row in rows), len(rows), max(row.held_at for row in rows)
+            )
+            for rule, rows in found.items()
+        }
+
     def replace(self, row_id: int, refused: Refused) -> None:
         """A held row was refused anew."""
         with self._changing():
             old = self._rows.get(row_id)
-            if old is not None and old.rule:
+            if old is not None and old.line >= 0:
                 new = normal(refused)
                 self._rows[row_id] = replace(old, rule=new.rule, reason=new.reason, row=new.row)
 
@@ -329,8 +343,7 @@ class MemoryQuarantine:
         with self._changing():
             held = [row for row in self.rows(limit=None) if row.row_id in set(ids)]
             for row in held:
-                bare = Refused("", 0, "", "", {}, row.row_id, row.import_id)
-                self._rows[row.row_id] = bare
+                self._rows[row.row_id] = replace(row, where="", line=-1, reason="", row={})
             return len(held)
 
     def forget(self, import_id: int) -> int:

@@ -14,13 +14,17 @@ from limner.events.raw import Refused
 USER_FIELDS = ("user_id", "target_user_id")
 
 
-def pack(row: dict[str, Any]) -> str:
-    """A row's fields as JSON; pseudonyms become hexadecimal, as `Event` spells them.
+def pack(row: dict[str, Any], held_at: int = 0) -> str:
+    """A row's fields as JSON, with the time of refusal beside them if there is one.
+
+    Pseudonyms become hexadecimal, as `Event` spells them.
 
     >>> pack({"user_id": bytes(2), "value": 1.5})
     '{"user_id":"0000","value":1.5}'
     """
     plain = {key: value.hex() if isinstance(value, bytes) else value for key, value in row.items()}
+    if held_at:
+        plain["held_at"] = held_at
     return msgspec.json.encode(plain, enc_hook=_plain).decode()
 
 
@@ -38,7 +42,13 @@ def key_of(refused: Refused) -> bytes:
 def unpack(text: str) -> dict[str, Any]:
     """The row that `pack` wrote."""
     row: dict[str, Any] = msgspec.json.decode(text)
+    row.pop("held_at", None)
     return row
+
+
+def held_since(text: str) -> int:
+    """When the row that `pack` wrote was refused, µs; 0 if that is not known."""
+    return int(msgspec.json.decode(text).get("held_at") or 0)
 
 
 def normal(refused: Refused) -> Refused:

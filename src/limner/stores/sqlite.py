@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from limner.events.raw import Import, Refused
+from limner.events.raw import Holding, Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.database import Database
-from limner.stores.refused import key_of, names, pack, unpack
+from limner.stores.refused import held_since, key_of, names, pack, unpack
 from limner.stores.sqlite_log import SqliteLog
 from limner.stores.sqlite_shown import SqliteOutbox, SqliteShown
 
@@ -131,7 +131,7 @@ class SqliteQuarantine:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, refused: Sequence[Refused], *, import_id: int = 0) -> list[Refused]:
+    def add(self, refused: Sequence[Refused], *, import_id: int = 0, now: int = 0) -> list[Refused]:
         """Keep rows that are neither held nor settled; return them."""
         new = []
         if refused:
@@ -141,7 +141,7 @@ class SqliteQuarantine:
                         "INSERT OR IGNORE INTO quarantine"
                         "(content, place, line, rule, reason, row, import_id) "
                         "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (key_of(row), row.where, row.line, row.rule, row.reason, pack(row.row),
+                        (key_of(row), row.where, row.line, row.rule, row.reason, pack(row.row, now),
                          import_id),
                     )  # fmt: skip
                     if done.rowcount:
@@ -159,7 +159,7 @@ class SqliteQuarantine:
         """The newest rows held, newest first."""
         found = self._database.query(
             "SELECT place, line, rule, reason, row, id, import_id FROM quarantine "
-            "WHERE rule <> '' AND (?1 IS NULL OR import_id = ?1) AND (?2 IS NULL OR rule = ?2) "
+            "WHERE line >= 0 AND (?1 IS NULL OR import_id = ?1) AND (?2 IS NULL OR rule = ?2) "
             "AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3))) "
             "ORDER BY id DESC LIMIT ?4",
             import_id,
@@ -168,20 +168,29 @@ class SqliteQuarantine:
             -1 if limit is None else limit,
         )
         return [
-            Refused(where, line, rule, reason, unpack(row), row_id, own)
+            Refused(where, line, rule, reason, unpack(row), row_id, own, held_since(row))
             for where, line, rule, reason, row, row_id, own in found
         ]
 
     def counts(self) -> dict[str, int]:
         """How many rows each rule holds."""
-        sql = "SELECT rule, count(*) FROM quarantine WHERE rule <> '' GROUP BY rule"
+        sql = "SELECT rule, count(*) FROM quarantine WHERE line >= 0 GROUP BY rule"
         return dict(self._database.query(sql))
+
+    def holdings(self) -> dict[str, Holding]:
+        """What each rule has refused so far."""
+        rows = self._database.query(
+            "SELECT rule, sum(line >= 0), count(*), max(coalesce(row ->> '$.held_at', 0)) "
+            "FROM quarantine GROUP BY rule"
+        )
+        return {rule: Holding(held, ever, last) for rule, held, ever, last in rows}
 
     def replace(self, row_id: int, refused: Refused) -> None:
         """A held row was refused anew."""
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE quarantine SET rule = ?, reason = ?, row = ? WHERE id = ? AND rule <> ''",
+                "UPDATE quarantine SET rule = ?, reason = ?, row = json_set(?, '$.held_at', "
+                "row ->> '$.held_at') WHERE id = ? AND line >= 0",
                 (refused.rule, refused.reason, pack(refused.row), row_id),
             )
 
@@ -222,15 +231,15 @@ class SqliteQuarantine:
     @staticmethod
     def _blank(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
         done = connection.executemany(
-            "UPDATE quarantine SET place = '', line = 0, rule = '', reason = '', row = '' "
-            "WHERE id = ? AND rule <> ''",
+            "UPDATE quarantine SET place = '', line = -1, reason = '', "
+            "row = json_object('held_at', row ->> '$.held_at') WHERE id = ? AND line >= 0",
             ((row_id,) for row_id in ids),
         )
         return max(done.rowcount, 0)
 
     def _of(self, user: bytes) -> list[tuple[int, dict[str, Any]]]:
         rows = self._database.query(
-            "SELECT id, row FROM quarantine WHERE rule <> '' AND instr(row, ?)", user.hex()
+            "SELECT id, row FROM quarantine WHERE line >= 0 AND instr(row, ?)", user.hex()
         )
         found = [(row_id, unpack(row)) for row_id, row in rows]
         return [(row_id, row) for row_id, row in found if names(row, user)]

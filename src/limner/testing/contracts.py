@@ -23,7 +23,7 @@ import pyarrow as pa
 from limner.errors import StoreError
 from limner.events.batch import SCHEMA, EventBatch, concat
 from limner.events.log import EventLog
-from limner.events.raw import Refused
+from limner.events.raw import Holding, Refused
 from limner.privacy.identity import Sealed
 from limner.profile.changes import Change, Said
 from limner.stores import Store
@@ -508,6 +508,24 @@ class StoreContract:
         (now,) = self.reopen(store).quarantine.rows()
         assert (now.where, now.line, now.import_id) == ("shop.csv", 4, 2)
         assert (now.rule, now.reason, now.row) == (anew.rule, anew.reason, anew.row)
+
+    def test_quarantine_counts_what_was_refused_ever(self, store: Store) -> None:
+        rows = [refusal(n, digest=f"{n:02x}", user_id=ANN) for n in range(4)]
+        store.quarantine.add(rows[:2], import_id=1, now=70)
+        store.quarantine.add([*rows, refusal(9, "no_time")], import_id=2, now=90)
+        newest = store.quarantine.rows(rule="no_user")
+        assert [row.held_at for row in newest] == [90, 90, 70, 70]
+        store.quarantine.replace(newest[1].row_id, refusal(2, "no_time"))
+        store.quarantine.settle([newest[0].row_id])
+        store = self.reopen(store)
+        assert store.quarantine.holdings() == {
+            "no_user": Holding(2, 3, 90), "no_time": Holding(2, 2, 90),
+        }  # fmt: skip
+        store.quarantine.forget(2)
+        assert store.quarantine.holdings() == {"no_user": Holding(2, 2, 70)}
+        for part in store.erasables:
+            part.erase(ANN)
+        assert store.quarantine.holdings() == {"no_user": Holding(0, 2, 70)}
 
     def test_an_erased_row_leaves_its_identity(self, store: Store) -> None:
         named = [refusal(1, user_id=ANN, digest="aa"), refusal(2, user_id=ANN)]
