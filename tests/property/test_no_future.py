@@ -15,6 +15,7 @@ from limner.config import parse
 from limner.evaluate.next_basket import evaluate_next_basket
 from limner.events.batch import DAY
 from limner.model.protocol import Interactions, Model
+from limner.model.ridge import Ridge, questions
 from limner.model.sequence import SequenceConfig, SequenceModel
 from limner.model.training import families, fit_before
 
@@ -65,6 +66,20 @@ def test_models_and_scores_do_not_see_the_future(cutoff: int, seed: int) -> None
         strict=True,
     ):
         np.testing.assert_array_equal(one, two)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 19), st.integers(0, 99))
+def test_a_question_to_the_past_shows_only_what_came_before(place: int, seed: int) -> None:
+    """Discovery learns from moments of the past, each as it stood then, and answers of later."""
+    model = Ridge()
+    model.taste.fit(DATA, FEATURES, progress=silent)
+    asked = questions(DATA, model.config)
+    cutoff = int(asked.at[place])
+    known = asked.moment <= place
+    assert (DATA.times[asked.rows] >= asked.at[asked.moment][asked.answers]).all()
+    one, two = (model.seen(data, asked)[known] for data in (DATA, other_future(DATA, cutoff, seed)))
+    np.testing.assert_allclose(one, two, atol=1e-6)
 
 
 def test_the_sequence_model_does_not_see_the_future() -> None:

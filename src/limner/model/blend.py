@@ -25,6 +25,7 @@ from limner.model.frequency import Frequency
 from limner.model.item_to_item import ItemToItem
 from limner.model.popularity import Popularity
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Model, Progress
+from limner.model.ridge import Ridge
 from limner.model.sequence import SequenceModel
 from limner.model.taste import Taste
 
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Callable[[], Model]] = {
     "frequency": Frequency,
     "item_to_item": ItemToItem,
     "taste": Taste,
+    "discovery": Ridge,
     "content": Content,
     "sequence": SequenceModel,
 }

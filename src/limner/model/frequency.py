@@ -15,7 +15,7 @@ import numpy as np
 
 from limner.events.batch import DAY, F64, I64
 from limner.model.artifacts import read_arrays, write_arrays
-from limner.model.moments import moments, owners_of
+from limner.model.moments import moments, owners_of, ranges
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 
 _FLOOR = 1e-3  # chance below which a repeat is not told apart from anything else
@@ -77,8 +77,7 @@ class Frequency:
                 stop = int(data.offsets[user + 1])
                 last[row] = first[row] + np.searchsorted(data.times[first[row] : stop], at)
             lengths = last - first
-            shift = np.repeat(first - np.cumsum(lengths) + lengths, lengths)
-            rows = np.arange(int(lengths.sum())) + shift
+            rows = ranges(first, last)
             pairs = self._pairs(
                 np.repeat(np.arange(len(asked)), lengths),
                 data.items[rows].astype(np.int64),

@@ -38,6 +38,18 @@ def owners_of(offsets: I64) -> I64:
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
+def ranges(first: I64, last: I64) -> I64:
+    """All of `first[i]:last[i]`, laid end to end.
+
+    >>> ranges(np.array([3, 7]), np.array([5, 8]))
+    array([3, 4, 7])
+    """
+    lengths = last - first
+    shift = np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+    rows: I64 = np.arange(int(lengths.sum())) + shift
+    return rows
+
+
 def ordered_unique_counts(keys: I64) -> tuple[I64, I64]:
     """(first index, length) of each run of equal neighbours in sorted `keys`."""
     if len(keys) == 0:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.events.batch import DAY, F64, I32, I64
@@ -66,9 +68,7 @@ class Taste:
         _, values, found = scipy.sparse.linalg.svds(matrix.astype(np.float64), k=rank, v0=start)
         found = found[values > 1e-6 * values.max()]
         self.directions = np.ascontiguousarray(found.T, dtype=np.float32)
-        sample = matrix[:: max(1, data.n_users // 200)] @ self.directions
-        spread = float((sample @ self.directions.T * self.damped).std())
-        self.scale = 1.0 / spread if spread > 0 else 1.0
+        self.scale = 1.0 / spread(matrix @ self.directions, self.directions * self.damped[:, None])
         progress("fitting taste", 1, 1)
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
@@ -87,14 +87,20 @@ class Taste:
         return out
 
     def attribute(self, history: History, item: int) -> F64:
-        """What each event adds to an item's score, (n,); an item's share is split by weight."""
+        """What each event adds to an item's score, (n,)."""
+        return self.shares(history, self.directions[item] * (self.damped[item] * self.scale))
+
+    def shares(self, history: History, towards: F32) -> F64:
+        """What each event adds to the product of the history's vector and `towards`, (n,).
+
+        What an item of the history adds is split among its events by their weight.
+        """
         if not len(history) or not self.directions.shape[1]:
             return np.zeros(len(history))
         matrix = self._damp(self._of([history])).tocsr()
-        to_item = self.directions[matrix.indices] @ self.directions[item]
         parts = np.zeros(len(self.damped))
-        parts[matrix.indices] = matrix.data * to_item * self.damped[item] * self.scale
-        worth = self._worth(history.times, history.weights, history.now)
+        parts[matrix.indices] = matrix.data * (self.directions[matrix.indices] @ towards)
+        worth = self.worth(history.times, history.weights, history.now)
         whole = np.bincount(history.items, weights=worth, minlength=len(parts))
         share: F64 = worth / np.where(whole > 0, whole, 1.0)[history.items]
         return parts[history.items] * share
@@ -111,13 +117,20 @@ class Taste:
         self.directions, self.damped = arrays["directions"], arrays["damped"]
         self.scale = float(meta["scale"])
 
-    # ------------------------------------------------------------ inside
-
-    def _worth(self, times: I64, weights: F64, now: int) -> F64:
+    def worth(self, times: I64, weights: F64, now: int) -> F64:
+        """The decayed weight of each event at `now`, at least 0."""
         worth: F64 = np.maximum(weights, 0.0) * np.exp2(
             (times - now) / (self.config.half_life_days * DAY)
         )
         return worth
+
+    @property
+    def inverse(self) -> F32:
+        """What an item's column is multiplied by, (n_items,); 0 for what nobody chose."""
+        out: F32 = np.where(self.damped > 0, 1.0 / np.maximum(self.damped, 1e-9), 0.0)
+        return out
+
+    # ------------------------------------------------------------ inside
 
     def _counts(
         self,
@@ -128,7 +141,7 @@ class Taste:
         now: int,
         shape: tuple[int, int],
     ) -> scipy.sparse.csr_matrix:
-        worth = self._worth(times, weights, now)
+        worth = self.worth(times, weights, now)
         matrix = scipy.sparse.csr_matrix((worth, (owners, items)), shape=shape)
         matrix.sum_duplicates()
         matrix.data = np.sqrt(matrix.data)
@@ -136,7 +149,7 @@ class Taste:
 
     def _of(self, histories: Sequence[History]) -> scipy.sparse.csr_matrix:
         """Histories as rows; each decayed to its own present."""
-        parts = [self._worth(h.times, h.weights, h.now) for h in histories]
+        parts = [self.worth(h.times, h.weights, h.now) for h in histories]
         owners = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
         items = np.concatenate([h.items for h in histories]) if histories else owners
         worth = np.concatenate(parts) if parts else np.zeros(0)
@@ -151,5 +164,13 @@ class Taste:
         """Rows of length 1, columns divided by their damping."""
         lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
         rows = scipy.sparse.diags(1.0 / np.maximum(lengths, 1e-9))
-        inverse = np.where(self.damped > 0, 1.0 / np.maximum(self.damped, 1e-9), 0.0)
-        return (rows @ matrix @ scipy.sparse.diags(inverse)).astype(np.float32).tocsr()
+        return (rows @ matrix @ scipy.sparse.diags(self.inverse)).astype(np.float32).tocsr()
+
+
+def spread(vectors: npt.NDArray[np.floating[Any]], items: F32) -> float:
+    """The standard deviation of all of `vectors @ items.T`, without making it; 1 if it is 0."""
+    cells = len(vectors) * len(items)
+    squares = float(((vectors.T @ vectors) * (items.T @ items)).sum(dtype=np.float64))
+    mean = float(vectors.sum(axis=0, dtype=np.float64) @ items.sum(axis=0, dtype=np.float64))
+    variance = squares / cells - (mean / cells) ** 2
+    return float(np.sqrt(variance)) if variance > 0 else 1.0
