@@ -300,7 +300,7 @@ def test_totals_of_visits_stay_exact_through_spilling(rows: list[Row], cuts: int
     state = folded(empty, batch, positions, np.array_split(np.arange(len(rows)), cuts))
     pool = state.pools["f"]
     baskets = len({row["group_id"] for row in rows})
-    assert len(pool.entries(0)[0]) + pool.spilled.data[0, 0] == baskets
+    assert len(pool.entries(0)[0]) + pool.spilled(0)[0] == baskets
     assert state.records["f.worth"][0] == pytest.approx(sum(row["value"] for row in rows), rel=1e-9)
     assert state.records["f.n"][0] == len(rows)
     twice = empty.scratch()

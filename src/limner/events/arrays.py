@@ -1,4 +1,4 @@
-"""Two small columnar containers: a vocabulary of texts and an array that grows."""
+"""Small columnar things: a vocabulary of texts, an array that grows, hashes of many texts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from limner.events.batch import I32
 
@@ -78,14 +79,15 @@ class Vocabulary:
 class Grow:
     """A numpy array with room at the end; `data[:n]` is the content.
 
-    Doubling keeps appends amortised O(1); new room is filled with `fill`.
+    It grows by half, so appends are amortised O(1). What is not content yet was never touched,
+    and so takes no memory; content that is new holds `fill`.
     """
 
     __slots__ = ("data", "fill", "n")
 
     def __init__(self, dtype: npt.DTypeLike, fill: Any = 0, width: int | None = None) -> None:
         shape = (0,) if width is None else (0, width)
-        self.data: npt.NDArray[Any] = np.full(shape, fill, dtype=dtype)
+        self.data: npt.NDArray[Any] = np.empty(shape, dtype=dtype)
         self.fill = fill
         self.n = 0
 
@@ -96,15 +98,57 @@ class Grow:
 
     def resize(self, n: int) -> None:
         """Make the content `n` long; never shrinks."""
+        if n <= self.n:
+            return
         if n > len(self.data):
             room = max(n, len(self.data) + len(self.data) // 2, 16)
             data = np.empty((room, *self.data.shape[1:]), dtype=self.data.dtype)
             data[: self.n] = self.data[: self.n]
-            data[self.n :] = self.fill
             self.data = data
-        self.n = max(self.n, n)
+        self.data[self.n : n] = self.fill
+        self.n = n
+
+    def cut(self, n: int) -> None:
+        """Make the content `n` long and give back the room behind it, but for an eighth."""
+        data = np.empty((n + n // 8, *self.data.shape[1:]), dtype=self.data.dtype)
+        data[:n] = self.data[:n]
+        self.data, self.n = data, n
 
     def load(self, data: npt.NDArray[Any]) -> None:
         """Take an array as the content."""
         self.data = data
         self.n = len(data)
+
+
+def mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): a good hash of 64 bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each text of a string array without nulls; the same in every run.
+
+    The sum of the mixed 8-byte words of a text, each with its place, mixed with its length: some
+    tens of nanoseconds a text. Not for texts that an adversary would have collide.
+
+    >>> text_hashes(pa.array(["tea", "milk", "tea"]))[[0, 2]].tolist()
+    [15643007916649723744, 15643007916649723744]
+    """
+    if not len(texts):
+        return np.empty(0, dtype=np.uint64)
+    _, offsets, body = texts.buffers()
+    ends = np.frombuffer(offsets, np.int32)[texts.offset :][: len(texts) + 1].astype(np.int64)
+    sizes = np.diff(ends)
+    words = np.maximum((sizes + 7) // 8, 1)
+    first = np.cumsum(words) - words
+    padded = np.zeros(8 * int(words.sum()), dtype=np.uint8)
+    place = np.repeat(8 * first - (ends[:-1] - ends[0]), sizes) + np.arange(ends[-1] - ends[0])
+    padded[place] = np.frombuffer(body or b"", np.uint8)[ends[0] : ends[-1]]
+    number = (np.arange(len(padded) // 8) - np.repeat(first, words) + 1).astype(np.uint64)
+    parts = mixed(padded.view("<u8") + number * _GOLDEN)
+    return mixed(np.add.reduceat(parts, first) + sizes.astype(np.uint64) * _GOLDEN)

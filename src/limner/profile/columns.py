@@ -283,7 +283,7 @@ def _(facet: Sessions, users: Users) -> Offer:
     def read(name: str) -> SlotColumn:
         n, newest, worth = users.fixed(facet.name, "n", "t", "worth")
         kept = pool.counts(users.rows).astype(np.float64)
-        older = pool.spilled.data[users.rows, 0]
+        older = pool.spilled_by(users.rows)[:, 0]
         known = n > 0
         sessions, lasted = kept + older, np.zeros(len(users))
         if not facet.grouped:

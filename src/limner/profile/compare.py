@@ -161,7 +161,7 @@ def _maps_differ(
     )
     at = max((int(v["t"].max(initial=0)) for v in (one, other) if "t" in v), default=0)
     error = sum(pool.error(row, at) for pool, row in zip(pools, rows, strict=True))
-    spilled = [pool.spilled.data[row] for pool, row in zip(pools, rows, strict=True)]
+    spilled = [pool.spilled(row) for pool, row in zip(pools, rows, strict=True)]
     if error:
         exact, inexact = (
             dict(zip(k.tolist(), pool.weights(v, at).tolist(), strict=True))

@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from limner.catalog.catalog import Catalog, hash64
 from limner.errors import ConfigError
-from limner.events.arrays import Vocabulary
+from limner.events.arrays import Vocabulary, text_hashes
 from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch, plain_text
 from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, USER
 from limner.events.rules import bits_of
@@ -98,9 +99,11 @@ class Events:
     @cached_property
     def group(self) -> I64:
         """64-bit hash of each event's group; 0 where it has none."""
-        codes, values = self.codes("group_id")
-        table = np.array([hash64(value) >> 1 for value in values] + [0], dtype=np.int64)
-        return table[codes]
+        array = self.batch.array("group_id")
+        table = np.append(text_hashes(array.dictionary) >> np.uint64(1), np.uint64(0))
+        codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+        group: I64 = table.astype(np.int64)[codes]
+        return group
 
     @cached_property
     def local_hours(self) -> I64:

@@ -5,6 +5,7 @@ so that a batch touching thousands of users is looked up and merged with a few n
 block that is full moves to the next class. A map that is bounded drops the entry that matters
 least when it overflows. Its stated error is a bound on what any key lacks: the greatest weight
 of each overflow, added up, since a key that was dropped may come back and be dropped again.
+Whoever let something go is in the largest class, and what was let go is counted there only.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import numpy.typing as npt
 
 from limner.events.arrays import Grow
 from limner.events.batch import F64, I64, Bool
-from limner.profile.merge import Column, Values, group_starts, merge, reduce_groups
+from limner.profile.blocks import Blocks, capacities, present, shaped
+from limner.profile.compact import INT32, Compact
+from limner.profile.merge import POSITION, Column, Values, group_starts, merge, reduce_groups
 
-SMALLEST = 4
+SLACK = 4
+"""Least room beyond the bound, so that a full map is not cut at every event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class MapSpec:
     the first decayed or summed column) or "newest" (the greatest time). What a "newest" map lets
     go is added up in `Pool.spilled`, so its totals stay exact. A history is a map with
     `unique=False`: entries never merge, and the newest `bound` of them are the state.
+
+    The time of a decayed sum is only what it is told as of. Where no half-life is under an hour it
+    is kept to the minute, in 4 bytes, and the sums as of that minute; `entries` says so too.
 
     `texts` pairs what holds codes of texts ("key" or a column) with the path of their vocabulary.
     It MUST name them all: erasing a user forgets the texts that no map holds (law 6).
@@ -44,75 +51,39 @@ class MapSpec:
     texts: tuple[tuple[str, str], ...] = ()
 
 
-class _Class:
-    """All blocks of one capacity."""
-
-    __slots__ = ("capacity", "columns", "count", "free", "keys")
-
-    def __init__(self, spec: MapSpec, capacity: int) -> None:
-        self.capacity = capacity
-        self.keys = Grow(spec.key_dtype, 0, capacity)
-        self.count = Grow("i4", 0)
-        self.columns = {
-            column.name: Grow(column.dtype, column.identity, capacity * column.width)
-            for column in spec.columns
-        }
-        self.free: list[int] = []
-
-    def take(self, n: int) -> I64:
-        """Numbers of `n` empty blocks."""
-        reused = [self.free.pop() for _ in range(min(n, len(self.free)))]
-        start = self.keys.n
-        stop = start + n - len(reused)
-        self.keys.resize(stop)
-        self.count.resize(stop)
-        for grown in self.columns.values():
-            grown.resize(stop)
-        return np.array(reused + list(range(start, stop)), dtype=np.int64)
-
-
 class Pool:
     """The entries of one map for all users, by row of the user."""
 
     def __init__(self, spec: MapSpec) -> None:
         self.spec = spec
-        self._slack = max(spec.bound // 4, SMALLEST)
-        sizes = [SMALLEST]
-        while sizes[-1] < spec.bound + self._slack:
-            sizes.append(min(sizes[-1] * 2, spec.bound + self._slack))
-        self._sizes = np.array(sizes)
-        self._classes = [_Class(spec, size) for size in sizes]
+        self.summed = [column.name for column in spec.columns if column.op == "sum"]
+        self._sizes = np.array(capacities(spec.bound + max(spec.bound // 4, SLACK)))
+        mergeable = spec.unique and spec.keep == "heaviest"
+        self._kept_as = Compact.of(spec.columns, minutes=mergeable)
+        lost = [0] * (len(self._sizes) - 1) + [3 + len(self.summed)]
+        self._classes = [
+            Blocks(spec.key_dtype, self._columns, int(size), numbers)
+            for size, numbers in zip(self._sizes, lost, strict=True)
+        ]
         self._class = Grow("i1", -1)
         self._block = Grow("i4", -1)
-        self.dropped = Grow("f8", 0.0, 2)
-        """Per user (weight, time): the stated error of a full map and the time it is as of."""
-        self.summed = [column.name for column in spec.columns if column.op == "sum"]
-        self.spilled = Grow("f8", 0.0, 1 + len(self.summed))
-        """Per user how many entries a "newest" map let go, and the sums of their columns."""
+
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        return self._kept_as.kept
 
     def resize(self, rows: int) -> None:
         """Make room for users up to row `rows`."""
-        for column in (self._class, self._block, self.dropped, self.spilled):
-            column.resize(rows)
+        self._class.resize(rows)
+        self._block.resize(rows)
 
     def clear(self, row: int) -> None:
         """Forget a user's entries; the block's content is overwritten."""
         size = int(self._class.data[row])
         if size >= 0:
-            block = int(self._block.data[row])
-            self._wipe(size, np.array([block]))
+            self._classes[size].wipe(np.array([self._block.data[row]]))
         self._class.data[row] = -1
         self._block.data[row] = -1
-        self.dropped.data[row] = 0
-        self.spilled.data[row] = 0
-
-    def _wipe(self, size: int, blocks: I64) -> None:
-        cls = self._classes[size]
-        cls.keys.data[blocks] = 0
-        cls.count.data[blocks] = 0
-        for grown in cls.columns.values():
-            grown.data[blocks] = grown.fill
-        cls.free.extend(blocks.tolist())
 
     def count(self, row: int) -> int:
         """How many entries a user has."""
@@ -122,6 +93,7 @@ class Pool:
     def entries(self, row: int) -> tuple[npt.NDArray[Any], Values]:
         """A user's (keys, columns); for a history the newest `bound`, oldest first. Copies."""
         keys, values = self._raw(row)
+        values = self._kept_as.told(values)
         if not self.spec.unique:
             order = np.lexsort((values["p"], values["t"]))[-self.spec.bound :]
             keys = keys[order]
@@ -131,7 +103,7 @@ class Pool:
     def _no_entries(self) -> tuple[npt.NDArray[Any], Values]:
         return np.empty(0, self.spec.key_dtype), {
             column.name: np.empty((0, column.width) if column.width > 1 else 0, column.dtype)
-            for column in self.spec.columns
+            for column in self._columns
         }
 
     def every(self, rows: I64 | None = None) -> tuple[I64, npt.NDArray[Any], Values]:
@@ -140,38 +112,36 @@ class Pool:
         Of these `rows` only, if given; a user is then a place in `rows`.
         """
         owners, keys = [], []
-        columns: dict[str, list[Any]] = {column.name: [] for column in self.spec.columns}
+        columns: dict[str, list[Any]] = {column.name: [] for column in self._columns}
         for cls, mine, blocks in self._blocks_of(rows):
             inside = np.arange(cls.capacity) < cls.count.view[blocks][:, None]
             owners.append(np.broadcast_to(mine[:, None], inside.shape)[inside])
             keys.append(cls.keys.view[blocks][inside])
-            for column in self.spec.columns:
+            for column in self._columns:
                 data = cls.columns[column.name].view[blocks]
-                columns[column.name].append(_shaped(data, column)[inside])
+                columns[column.name].append(shaped(data, column)[inside])
         if not owners:
             none, empty = self._no_entries()
-            return np.empty(0, np.int64), none, empty
-        return (
-            np.concatenate(owners),
-            np.concatenate(keys),
-            {name: np.concatenate(parts) for name, parts in columns.items()},
-        )
+            return np.empty(0, np.int64), none, self._kept_as.told(empty)
+        values = {name: np.concatenate(parts) for name, parts in columns.items()}
+        return np.concatenate(owners), np.concatenate(keys), self._kept_as.told(values)
 
     def find(self, rows: I64, key: int) -> tuple[I64, Values]:
         """(places in `rows`, columns) of the users among `rows` who have an entry of a key."""
         owners = []
-        columns: dict[str, list[Any]] = {column.name: [] for column in self.spec.columns}
+        columns: dict[str, list[Any]] = {column.name: [] for column in self._columns}
         for cls, mine, blocks in self._blocks_of(rows):
             same = cls.keys.view[blocks] == key
             same &= np.arange(cls.capacity) < cls.count.view[blocks][:, None]
             which, place = same.nonzero()
             owners.append(mine[which])
-            for column in self.spec.columns:
-                cells = _shaped(cls.columns[column.name].view, column)
+            for column in self._columns:
+                cells = shaped(cls.columns[column.name].view, column)
                 columns[column.name].append(cells[blocks[which], place])
         if not owners:
-            return np.empty(0, np.int64), self._no_entries()[1]
-        return np.concatenate(owners), {n: np.concatenate(parts) for n, parts in columns.items()}
+            return np.empty(0, np.int64), self._kept_as.told(self._no_entries()[1])
+        values = {name: np.concatenate(parts) for name, parts in columns.items()}
+        return np.concatenate(owners), self._kept_as.told(values)
 
     def positive(self, rows: I64, column: str) -> Bool:
         """Whether any entry of each of these users has more than 0 in a column (the last of it)."""
@@ -187,7 +157,7 @@ class Pool:
         """How many entries each of these users has."""
         return self._counts(rows)
 
-    def _blocks_of(self, rows: I64 | None) -> Iterator[tuple[_Class, I64, I64]]:
+    def _blocks_of(self, rows: I64 | None) -> Iterator[tuple[Blocks, I64, I64]]:
         """(class, users, their blocks) for each class that a user has a block in."""
         classes = self._class.view if rows is None else self._class.view[rows]
         for size, cls in enumerate(self._classes):
@@ -197,9 +167,19 @@ class Pool:
 
     def add(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
         """Merge contributions: (row, key) may repeat, in any order."""
-        if not len(rows):
-            return
-        columns = self.spec.columns
+        if len(rows):
+            if "p" in values and not self._kept_as.long and values["p"].max() > INT32:
+                self._widen()
+            self._add(rows, keys, self._kept_as.short(values))
+
+    def _widen(self) -> None:
+        """The log has grown beyond 2^31 rows: from now on positions take 8 bytes."""
+        self._kept_as = self._kept_as.widened()
+        for cls in self._classes:
+            cls.widen("p", POSITION)
+
+    def _add(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
+        columns = self._columns
         if self.spec.unique:
             if len(rows) > 1:
                 order = np.lexsort((keys, rows))
@@ -222,14 +202,39 @@ class Pool:
 
     def overflowed(self, row: int) -> bool:
         """Whether this user's map ever let an entry go."""
-        return bool(self.spilled.data[row, 0] > 0 or np.any(self.dropped.data[row]))
+        return bool(self._lost(row).any())
+
+    def spilled(self, row: int) -> F64:
+        """How many entries a "newest" map of a user let go, and the sums of their columns."""
+        return self._lost(row)[2:]
+
+    def spilled_by(self, rows: I64) -> F64:
+        """`spilled` of each of these users, (n, 1 + summed columns)."""
+        out = np.zeros((len(rows), 1 + len(self.summed)))
+        full = np.flatnonzero(self._class.view[rows] == len(self._classes) - 1)
+        out[full] = self._classes[-1].lost.view[self._block.view[rows[full]], 2:]
+        return out
+
+    def _lost(self, row: int) -> F64:
+        """What a user's map let go: stated error, the time it is as of, and `spilled`."""
+        if self._class.data[row] < len(self._classes) - 1:
+            return np.zeros(3 + len(self.summed))
+        lost: F64 = self._classes[-1].lost.data[self._block.data[row]]
+        return lost
 
     def absorb(self, row: int, other: Pool, other_row: int) -> None:
         """Merge another pool's user into this row."""
         keys, values = other._raw(other_row)
-        self.add(np.full(len(keys), row, dtype=np.int64), keys, values)
-        self._let_go(row, *other.dropped.data[other_row].tolist())
-        self.spilled.data[row] += other.spilled.data[other_row]
+        if other._kept_as.long and not self._kept_as.long:
+            self._widen()
+        if len(keys):
+            self._add(np.full(len(keys), row, dtype=np.int64), keys, values)
+        lost = other._lost(other_row)
+        if lost.any():
+            one = np.array([row])
+            self._make_room(one, self._counts(one), self._sizes[-1:])
+            self._let_go(row, *lost[:2].tolist())
+            self._lost(row)[2:] += lost[2:]
 
     def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
         """Merge into entries that exist; return the indices of those that do not."""
@@ -237,7 +242,7 @@ class Pool:
             return self._merge_one(int(rows[0]), keys[0], values)
         found = np.zeros(len(rows), dtype=bool)
         sizes = self._class.data[rows]
-        for size in _present(sizes):
+        for size in present(sizes):
             cls = self._classes[size]
             chosen = (sizes == size).nonzero()[0]
             blocks = self._block.data[rows[chosen]]
@@ -249,13 +254,13 @@ class Pool:
             chosen, blocks, place = chosen[hit], blocks[hit], place[hit]
             found[chosen] = True
             kept = {
-                column.name: _shaped(cls.columns[column.name].data, column)[blocks, place]
-                for column in self.spec.columns
+                column.name: shaped(cls.columns[column.name].data, column)[blocks, place]
+                for column in self._columns
             }
             new = {name: column[chosen] for name, column in values.items()}
-            merged = merge(self.spec.columns, kept, new)
-            for column in self.spec.columns:
-                _shaped(cls.columns[column.name].data, column)[blocks, place] = merged[column.name]
+            merged = merge(self._columns, kept, new)
+            for column in self._columns:
+                shaped(cls.columns[column.name].data, column)[blocks, place] = merged[column.name]
         return (~found).nonzero()[0]
 
     def _merge_one(self, row: int, key: Any, values: Values) -> I64:
@@ -269,10 +274,10 @@ class Pool:
             return np.zeros(1, dtype=np.int64)
         at = slice(int(place[0]), int(place[0]) + 1)
         cells = {
-            column.name: _shaped(cls.columns[column.name].data[block], column)[at]
-            for column in self.spec.columns
+            column.name: shaped(cls.columns[column.name].data[block], column)[at]
+            for column in self._columns
         }
-        for name, merged in merge(self.spec.columns, cells, values).items():
+        for name, merged in merge(self._columns, cells, values).items():
             cells[name][:] = merged
         return np.empty(0, dtype=np.int64)
 
@@ -300,15 +305,15 @@ class Pool:
         self._make_room(owners, counts, counts + added)
         place = np.repeat(counts - starts, added) + np.arange(len(rows))
         sizes = self._class.data[rows]
-        for size in _present(sizes):
+        for size in present(sizes):
             cls = self._classes[size]
             chosen = (sizes == size).nonzero()[0]
             blocks, slots = self._block.data[rows[chosen]], place[chosen]
             cls.keys.data[blocks, slots] = keys[chosen]
-            for column in self.spec.columns:
-                cells = _shaped(cls.columns[column.name].data, column)
+            for column in self._columns:
+                cells = shaped(cls.columns[column.name].data, column)
                 cells[blocks, slots] = values[column.name][chosen]
-        for size in _present(self._class.data[owners]):
+        for size in present(self._class.data[owners]):
             mine = (self._class.data[owners] == size).nonzero()[0]
             self._classes[size].count.data[self._block.data[owners[mine]]] = (
                 counts[mine] + added[mine]
@@ -317,7 +322,7 @@ class Pool:
     def _counts(self, owners: I64) -> I64:
         counts = np.zeros(len(owners), dtype=np.int64)
         sizes = self._class.data[owners]
-        for size in _present(sizes):
+        for size in present(sizes):
             mine = (sizes == size).nonzero()[0]
             counts[mine] = self._classes[size].count.data[self._block.data[owners[mine]]]
         return counts
@@ -336,17 +341,31 @@ class Pool:
                 width = source.capacity
                 target.keys.data[blocks, :width] = source.keys.data[before]
                 target.count.data[blocks] = source.count.data[before]
-                for column in self.spec.columns:
+                for column in self._columns:
                     target.columns[column.name].data[blocks, : width * column.width] = (
                         source.columns[column.name].data[before]
                     )
-                self._wipe(old, before)
+                source.wipe(before)
             self._class.data[owners[chosen]] = new
             self._block.data[owners[chosen]] = blocks
+        for old in set(sizes[moving].tolist()):
+            self._close_up(old)
+
+    def _close_up(self, size: int) -> None:
+        """Move blocks into those that others left, once these are many, and free the rest."""
+        cls = self._classes[size]
+        if size < 0 or not cls.worth_closing_up:
+            return
+        stop = cls.live
+        owners = (self._class.view == size).nonzero()[0]
+        owners = owners[self._block.view[owners] >= stop]
+        self._block.view[owners] = cls.close_up(self._block.view[owners])
 
     def _overflow(self, row: int, keys: npt.NDArray[Any], values: Values) -> None:
         """A user whose entries exceed the largest block: keep the ones that matter most."""
+        one = np.array([row])
         kept_keys, kept = self._raw(row)
+        self._make_room(one, self._counts(one), self._sizes[-1:])
         all_keys = np.concatenate([kept_keys, keys])
         merged = {name: np.concatenate([kept[name], column]) for name, column in values.items()}
         if self.spec.keep == "newest":
@@ -354,22 +373,25 @@ class Pool:
             order = np.lexsort((ties, merged["t"]))[::-1]
             if self.spec.unique:
                 lost = order[self.spec.bound :]
-                self.spilled.data[row, 0] += len(lost)
-                for place, name in enumerate(self.summed, 1):
-                    self.spilled.data[row, place] += merged[name][lost].sum()
+                self._lost(row)[2] += len(lost)
+                for place, name in enumerate(self.summed, 3):
+                    self._lost(row)[place] += merged[name][lost].sum()
         else:
-            newest = int(merged["t"].max()) if "t" in merged else 0
-            weight = self.weights(merged, newest)
+            told = self._kept_as.told(merged)
+            newest = int(told["t"].max()) if "t" in told else 0
+            weight = self.weights(told, newest)
             order = np.lexsort((all_keys, -weight))
             lost = order[self.spec.bound :]
             self._let_go(row, float(weight[lost].max(initial=0.0)), newest)
         stay = np.sort(order[: self.spec.bound])
-        size = int(self._class.data[row])
-        if size >= 0:
-            self._wipe(size, np.array([int(self._block.data[row])]))
-        self._class.data[row] = -1
-        rows = np.full(len(stay), row, dtype=np.int64)
-        self._insert(rows, all_keys[stay], {n: column[stay] for n, column in merged.items()})
+        cls, block = self._classes[-1], int(self._block.data[row])
+        cls.count.data[block] = len(stay)
+        cls.keys.data[block] = 0
+        cls.keys.data[block, : len(stay)] = all_keys[stay]
+        for column in self._columns:
+            cls.columns[column.name].data[block] = column.identity
+            cells = shaped(cls.columns[column.name].data[block], column)
+            cells[: len(stay)] = merged[column.name][stay]
 
     def _raw(self, row: int) -> tuple[npt.NDArray[Any], Values]:
         size = int(self._class.data[row])
@@ -378,8 +400,8 @@ class Pool:
         cls, block = self._classes[size], int(self._block.data[row])
         n = int(cls.count.data[block])
         return cls.keys.data[block, :n].copy(), {
-            column.name: _shaped(cls.columns[column.name].data[block], column)[:n].copy()
-            for column in self.spec.columns
+            column.name: shaped(cls.columns[column.name].data[block], column)[:n].copy()
+            for column in self._columns
         }
 
     @property
@@ -397,7 +419,7 @@ class Pool:
 
     def error(self, row: int, at: int) -> float:
         """How much weight at a time (µs) any one key of a "heaviest" map may lack, at most."""
-        weight, since = self.dropped.data[row].tolist()
+        weight, since = self._lost(row)[:2].tolist()
         if not weight:
             return 0.0
         return float(weight * self._faded(max(at - since, 0.0)))
@@ -409,27 +431,21 @@ class Pool:
     def _let_go(self, row: int, weight: float, at: float) -> None:
         if not weight:
             return
-        known, since = self.dropped.data[row].tolist()
+        lost = self._lost(row)
+        known, since = lost[:2].tolist()
         newest = max(since, at)
-        self.dropped.data[row] = (
-            known * self._faded(newest - since) + weight * self._faded(newest - at),
-            newest,
-        )
+        lost[:2] = known * self._faded(newest - since) + weight * self._faded(newest - at), newest
 
     # -- snapshots ---------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything, by name, for a snapshot."""
-        out = {
-            "class": self._class.view,
-            "block": self._block.view,
-            "dropped": self.dropped.view,
-            "spilled": self.spilled.view,
-        }
+        out = {"class": self._class.view, "block": self._block.view}
         for cls in self._classes:
             at = f"{cls.capacity}."
             out[at + "keys"] = cls.keys.view
             out[at + "count"] = cls.count.view
+            out[at + "lost"] = cls.lost.view
             out[at + "free"] = np.array(cls.free, dtype=np.int64)
             for name, grown in cls.columns.items():
                 out[f"{at}columns.{name}"] = grown.view
@@ -437,30 +453,15 @@ class Pool:
 
     def load(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         """Take what `arrays` gave."""
+        if any(name.endswith(".columns.p") and a.dtype == "i8" for name, a in arrays.items()):
+            self._widen()
         self._class.load(arrays["class"])
         self._block.load(arrays["block"])
-        self.dropped.load(arrays["dropped"])
-        self.spilled.load(arrays["spilled"])
         for cls in self._classes:
             at = f"{cls.capacity}."
             cls.keys.load(arrays[at + "keys"])
             cls.count.load(arrays[at + "count"])
+            cls.lost.load(arrays[at + "lost"])
             cls.free = arrays[at + "free"].tolist()
             for name, grown in cls.columns.items():
                 grown.load(arrays[f"{at}columns.{name}"])
-
-
-def _present(sizes: npt.NDArray[Any]) -> list[int]:
-    """The different size classes among these, −1 (no block yet) left out."""
-    return (
-        [size for size in set(sizes.tolist()) if size >= 0]
-        if len(sizes) < 8
-        else (np.flatnonzero(np.bincount(sizes[sizes >= 0])).tolist())
-    )
-
-
-def _shaped(data: npt.NDArray[Any], column: Column) -> npt.NDArray[Any]:
-    """(…, capacity × width) as (…, capacity, width), or as it is for width 1."""
-    if column.width == 1:
-        return data
-    return data.reshape(*data.shape[:-1], -1, column.width)

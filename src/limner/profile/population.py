@@ -240,8 +240,7 @@ class StateView:
 
     def spilled(self, facet: str) -> F64:
         """Count and sums of the entries that the facet's map let go."""
-        spilled: F64 = self._state.pools[facet].spilled.data[self._row]
-        return spilled
+        return self._state.pools[facet].spilled(self._row)
 
     def error(self, facet: str, now: int) -> float:
         """How much weight at `now` any one key of the facet's map may lack."""

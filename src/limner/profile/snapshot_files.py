@@ -39,6 +39,8 @@ BLOCK = 512
 """Bytes that are written anew when one of them changed: a few users' records."""
 ROOM = 1.25
 """How much longer an array may get before all is written anew."""
+LEAST_ROOM = 16 << 10
+"""Bytes of room for an array that is small, or empty still."""
 ANEW = 0.25
 """The share of all bytes whose change has all written anew."""
 
@@ -215,7 +217,7 @@ def _all_anew(data: Path, arrays: Arrays) -> dict[str, _Array]:
         end = 0
         for name, array in arrays.items():
             body = _bytes(array).data
-            room = -(-int(max(array.nbytes, ALIGN) * ROOM) // BLOCK) * BLOCK
+            room = -(-max(int(array.nbytes * ROOM), LEAST_ROOM) // BLOCK) * BLOCK
             file.seek(end)
             file.write(body)
             crc = zlib.crc32(bytes(room - array.nbytes), zlib.crc32(body))

@@ -26,7 +26,7 @@ from limner.profile.pool import Pool
 from limner.profile.rows import Rows
 
 LATENESS = 7 * DAY
-ARRAYS = 2
+ARRAYS = 3
 """Which arrays a snapshot of a state holds, and what they mean."""
 
 

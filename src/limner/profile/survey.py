@@ -15,6 +15,7 @@ import numpy.typing as npt
 import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.errors import ConfigError
+from limner.events.arrays import mixed
 from limner.events.batch import F64, I64
 from limner.profile import clusters
 from limner.profile.columns import facet_slots, key_words, offered, vectorised
@@ -184,11 +185,4 @@ class _Survey:
 def _by_hash(state: ProfileState, rows: I64) -> I64:
     """The order of users by a hash of the pseudonym."""
     halves = state.rows.keys_of[rows]
-    return np.lexsort((halves[:, 0], _mixed(halves[:, 0] ^ _mixed(halves[:, 1]))))
-
-
-def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return np.lexsort((halves[:, 0], mixed(halves[:, 0] ^ mixed(halves[:, 1]))))

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limner.profile.compact import HOUR, MINUTE, Compact
 from limner.profile.merge import POSITION, TIME, Column
 from limner.profile.pool import MapSpec, Pool
 
@@ -171,7 +172,71 @@ def test_what_a_newest_map_lets_go_is_added_up() -> None:
     for time in range(50):
         add(pool, 0, (time, time), (time, time))
     kept = counts(pool, 0)
-    spilled = pool.spilled.data[0].tolist()
+    spilled = pool.spilled(0).tolist()
     assert max(kept) == 49 and min(kept) == 50 - len(kept)
     assert len(kept) + spilled[0] == 50
     assert sum(kept.values()) + spilled[1] == 100
+
+
+def test_positions_beyond_four_bytes_and_entries_before_them_are_kept_as_they_are() -> None:
+    spec = MapSpec((TIME, POSITION), bound=6, unique=False, keep="newest")
+    pool, other = pool_of(spec), pool_of(spec)
+    places = [1, 2**31 - 1, 2**31, 2**40]
+    for place in places[:2]:
+        add(pool, 0, (7, place))
+    narrow = sum(array.nbytes for array in pool.arrays().values())
+    for place in places[2:]:
+        add(pool, 0, (7, place))
+    assert pool.entries(0)[1]["p"].tolist() == pool.entries(0)[1]["t"].tolist() == places
+    assert pool.entries(0)[1]["p"].dtype == np.int64
+    copy = Pool(spec)
+    copy.load({name: array.copy() for name, array in pool.arrays().items()})
+    other.absorb(1, pool, 0)
+    other.absorb(2, copy, 0)
+    add(copy, 0, (7, 2**50))
+    assert other.entries(1)[1]["p"].tolist() == other.entries(2)[1]["p"].tolist() == places
+    assert copy.entries(0)[1]["p"].tolist() == [*places, 2**50]
+    assert narrow < sum(array.nbytes for array in pool.arrays().values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-(10**16), 10**16)), max_size=30))
+def test_a_decay_kept_to_the_minute_says_the_same_at_every_moment(
+    entries: list[tuple[int, int]],
+) -> None:
+    lives = (float(HOUR), 1000.0 * HOUR)
+    spec = MapSpec((TIME, Column("w", "decay", "f8", 2, lives)), bound=40)
+    exact = MapSpec((TIME, Column("w", "decay", "f8", 2, (lives[0] / 2, lives[1]))), bound=40)
+    assert Compact.of(spec.columns, minutes=True).minutes
+    assert not Compact.of(exact.columns, minutes=True).minutes
+    pool = pool_of(spec)
+    for entry in entries:
+        add(pool, 0, entry)
+    keys, values = pool.entries(0)
+    for key, newest, w in zip(keys.tolist(), values["t"].tolist(), values["w"], strict=True):
+        times = [time for k, time in entries if k == key]
+        assert newest == max(times) // MINUTE * MINUTE
+        expected = [sum(2 ** ((t - newest) / life) for t in times) for life in lives]
+        np.testing.assert_allclose(w, expected, rtol=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32))
+def test_blocks_that_were_left_are_closed_up_and_everyone_keeps_their_entries(seed: int) -> None:
+    users, random = 6_000, np.random.default_rng(seed)
+    pool = pool_of(SPEC, users)
+    held = np.zeros(users, dtype=np.int64)
+    for _ in range(4):
+        rows = np.repeat(np.arange(users), random.integers(0, 6, users))
+        keys = np.arange(len(rows)) - np.searchsorted(rows, rows) + held[rows]
+        pool.add(rows, keys.astype(np.int32), {
+            "t": keys, "count": (rows + 1).astype(np.uint32), "w": np.ones((len(rows), 2)),
+        })  # fmt: skip
+        held += np.bincount(rows, minlength=users)
+        assert sum(len(a) for n, a in pool.arrays().items() if n.endswith("free")) < 3 * users
+    rows, keys, values = pool.every()
+    order = np.lexsort((keys, rows))
+    assert rows[order].tolist() == np.repeat(np.arange(users), held).tolist()
+    assert keys[order].tolist() == [key for n in held.tolist() for key in range(n)]
+    assert (values["count"] == rows + 1).all()
+    assert (values["t"] == keys).all()

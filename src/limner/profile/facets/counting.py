@@ -11,7 +11,7 @@ from limner.events.batch import DAY
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import clock_place, keys_of
-from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.merge import Column, Values, scaled
 from limner.profile.pool import MapSpec
 from limner.profile.words import WEEKDAYS, ago, length, pace, percent
 
@@ -34,14 +34,14 @@ class Count:
     def map(self) -> MapSpec | None:
         if not self.config.key:
             return None
-        columns = (TIME, Column("count", "sum", "u4"))
+        columns = (Column("count", "sum", "u4"),)
         return MapSpec(columns, self.config.bound, texts=keys_of(self.config).texts)
 
     def lift(self, events: Events) -> Lifted:
         if not self.config.key:
             return Lifted(events.chosen(self.config.where), {})
         index, keys = keys_of(self.config).of(events, events.where(self.config.where))
-        entries: Values = {"t": events.time[index], "count": np.ones(len(index), dtype=np.uint32)}
+        entries: Values = {"count": np.ones(len(index), dtype=np.uint32)}
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))
 
     def read(self, view: View, now: int) -> list[Slot]:

@@ -10,7 +10,7 @@ from limner.events.batch import DAY
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
-from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.merge import Column, Values, scaled
 from limner.profile.pool import MapSpec
 from limner.profile.words import money, percent
 
@@ -160,7 +160,7 @@ class PriceLevel:
 
     @property
     def map(self) -> MapSpec:
-        columns = (TIME, Column("count", "sum", "f4"), Column("log", "sum", "f8"))
+        columns = (Column("count", "sum", "f4"), Column("log", "sum", "f8"))
         return MapSpec(columns, self.config.bound, texts=keys_of(self.config).texts)
 
     def lift(self, events: Events) -> Lifted:
@@ -170,7 +170,6 @@ class PriceLevel:
         mask = events.where(self.config.where) & priced
         index, keys = keys_of(self.config).of(events, mask)
         entries: Values = {
-            "t": events.time[index],
             "count": np.ones(len(index), dtype=np.float32),
             "log": np.log(amount[index] / quantity[index]),
         }

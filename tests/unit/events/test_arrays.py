@@ -1,0 +1,45 @@
+"""Columnar containers, and hashes of many texts at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limner.events.arrays import Grow, text_hashes
+
+
+@given(st.lists(st.text(max_size=30), max_size=40), st.data())
+def test_equal_texts_have_equal_hashes_and_others_others(
+    texts: list[str], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(texts)))
+    array = pa.array(texts, pa.string())
+    hashes = text_hashes(array)
+    assert len(set(hashes.tolist())) == len(set(texts))
+    assert dict(zip(texts, hashes.tolist(), strict=True)) == {
+        text: int(text_hashes(pa.array([text]))[0]) for text in texts
+    }
+    assert (text_hashes(array.slice(start)) == hashes[start:]).all()
+
+
+def test_many_texts_that_differ_little_have_different_hashes() -> None:
+    hashes = text_hashes(pa.array([f"basket-{n}" for n in range(200_000)]))
+    assert len(np.unique(hashes)) == 200_000
+    # as a random function of 32 bits would: n²/2 pairs meet with probability 2^−32 each
+    assert len(hashes) - len(np.unique(hashes >> np.uint64(32))) < 20
+
+
+def test_an_array_grows_with_its_fill_and_keeps_its_content_when_it_is_cut() -> None:
+    grown = Grow("i4", -7, 2)
+    for n in (1, 3, 40, 41, 500):
+        before = grown.view.copy()
+        grown.resize(n)
+        assert (grown.view[: len(before)] == before).all()
+        assert (grown.view[len(before) :] == -7).all()
+        grown.view[:] = n
+    grown.cut(9)
+    assert grown.view.tolist() == [[500, 500]] * 9
+    grown.resize(30)
+    assert grown.view[9:].tolist() == [[-7, -7]] * 21
