@@ -37,10 +37,7 @@ def learn_topics(app: Limner, n: int, *, seed: int = 0) -> Mapping[str, TopicMod
         with app.writer.lock:
             now = app.now()
             users, keys, values = app.state.pools[facet.source.name].every()
-            age = np.maximum(now - values["t"].astype(np.float64), 0)
-            weights = values["w"].reshape(-1, 2)[:, 1] * np.exp2(
-                age / -facet.source.weight.half_lives[1]
-            )
+            weights = facet.source.weights_of(values, now)[:, 1]
             words = list(app.state.vocabulary(facet.source.path).values)
         model = learn(users, keys, weights, words, topics=n, at=now, seed=seed)
         _use(app, facet, model)

@@ -21,7 +21,6 @@ from limner.profile.clusters import marks_of
 from limner.profile.columns import key_words
 from limner.profile.facet import SECTIONS
 from limner.profile.facets.affinity import Affinity
-from limner.profile.merge import scaled
 from limner.profile.population import Mark, Population
 from limner.profile.rows import Pseudonyms
 from limner.profile.standing import everything, graded
@@ -284,9 +283,7 @@ class _Leaning:
     def add(self, users: Users, mask: Bool) -> None:
         if self.facet is not None:
             owner, keys, values = users.entries(self.facet.name)
-            age = users.age(values["t"])
-            given = values["w"].astype(np.float64).reshape(-1, 2)
-            weight = np.maximum(scaled(given, age, self.facet.weight)[:, 1], 0)
+            weight = np.maximum(self.facet.weights_of(values, users.now)[:, 1], 0)
             total = np.bincount(owner, weights=weight, minlength=len(users))
             share, known = weight / np.maximum(total[owner], 1e-300), total > 0
         else:

@@ -24,13 +24,13 @@ from limner.profile.facets.counting import Count, Frequency, Histogram, Recency
 from limner.profile.facets.declared import NAMES, VALUES, Declared
 from limner.profile.facets.history import History
 from limner.profile.facets.keyed import HOURS, Keys, keys_of
-from limner.profile.facets.money import MONTH, PriceLevel, Rate, Sum
+from limner.profile.facets.money import PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import REGISTERS, Distinct, Moments, estimated
 from limner.profile.facets.opinion import Preference, Sentiment
 from limner.profile.facets.sessions import Sessions
 from limner.profile.facets.taste import NEWEST as TASTED
 from limner.profile.facets.taste import InterestVector, drift
-from limner.profile.merge import NEVER, scaled
+from limner.profile.merge import NEVER
 from limner.profile.users import Offer, SlotColumn, Users, read_one_by_one
 from limner.profile.words import WEEKDAYS
 
@@ -190,31 +190,22 @@ def _(facet: Frequency, users: Users) -> Offer:
     half = duration(facet.config.half_life)
 
     def read() -> SlotColumn:
-        n, newest, first, recent = users.fixed(facet.name, "n", "t", "first", "recent")
-        seen = 1 - np.exp2(-np.maximum(users.age(first), DAY) / half)
-        faded = scaled(recent, users.age(newest), facet.columns[1])
-        per_day = faded * np.log(2) / half * DAY / seen
-        return _number(facet, users, per_day, n > 0, n, newest, half)
+        state = users.state_of(facet, "first", "recent")
+        n, newest = state["n"], state["t"]
+        return _number(facet, users, facet.per_day(state, users.now), n > 0, n, newest, half)
 
     return {_path(facet.config): read}
 
 
 @offered.register
 def _(facet: Moments, users: Users) -> Offer:
-    def read(ending: str) -> SlotColumn:
-        n, newest, powers = users.fixed(facet.name, "n", "t", "powers")
-        mean, square, cube = (powers / np.maximum(n, 1)[:, None]).T
-        second = np.where(square - mean**2 < 1e-12 * square, 0.0, square - mean**2)
-        value = mean
-        if ending == "_variance":
-            value = np.where(n > 1, second * n / np.maximum(n.astype(np.float64) - 1, 1), 0.0)
-        elif ending == "_skew":
-            third = cube - 3 * mean * square + 2 * mean**3
-            value = np.divide(third, second**1.5, out=np.zeros(len(users)), where=second > 0)
-        return _number(facet, users, value, n > 0, n, newest)
+    def read(which: int) -> SlotColumn:
+        state = users.state_of(facet, "powers")
+        n, newest = state["n"], state["t"]
+        return _number(facet, users, facet.of(state)[which], n > 0, n, newest)
 
-    endings = ("", "_variance", "_skew")
-    return {_path(facet.config, facet.name + ending): partial(read, ending) for ending in endings}
+    names = (facet.name + ending for ending in ("", "_variance", "_skew"))
+    return {_path(facet.config, name): partial(read, which) for which, name in enumerate(names)}
 
 
 @offered.register
@@ -345,14 +336,10 @@ def _(facet: Affinity, users: Users) -> Offer:
     pool, config = users.state.pools[facet.name], facet.config
     long = duration(config.half_life)
 
-    def weights(values: Mapping[str, npt.NDArray[Any]]) -> F64:
-        given = values["w"].astype(np.float64).reshape(-1, 2)
-        return scaled(given, users.age(values["t"]), facet.weight)
-
     def totals() -> tuple[I64, npt.NDArray[Any], F64, F64]:
         """(users, keys, positive weights, their sums by user); columns short and long."""
         owner, keys, values = users.entries(facet.name)
-        positive = np.maximum(weights(values), 0)
+        positive = np.maximum(facet.weights_of(values, users.now), 0)
         sums = [_sums(users, owner, w) for w in positive.T]
         return owner, keys, positive, np.stack(sums, axis=1)
 
@@ -373,7 +360,7 @@ def _(facet: Affinity, users: Users) -> Offer:
     def keyed(key: str) -> Mapping[str, Column]:
         code = key_words(facet.keys, users.vocabulary).code(key)
         who, values = pool.find(users.rows, code)
-        weight = weights(values)
+        weight = facet.weights_of(values, users.now)
         return _Lazy(
             {
                 "weight": lambda: _spread(users, who, weight[:, 1], known()),
@@ -426,9 +413,9 @@ def _(facet: Sum, users: Users) -> Offer:
         return _number(facet, users, spent, n > 0, n, newest)
 
     def monthly() -> SlotColumn:
-        n, newest, recent = users.fixed(facet.name, "n", "t", "recent")
-        rate = scaled(recent, users.age(newest), facet.columns[1]) * np.log(2) / half * MONTH
-        return _number(facet, users, rate, n > 0, n, newest, half)
+        state = users.state_of(facet, "recent")
+        n, newest = state["n"], state["t"]
+        return _number(facet, users, facet.monthly(state, users.now), n > 0, n, newest, half)
 
     return {
         _path(facet.config): total,

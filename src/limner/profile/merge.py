@@ -72,6 +72,12 @@ def scaled(values: npt.NDArray[Any], age: npt.NDArray[Any], column: Column) -> n
     return out
 
 
+def decayed(values: Values, column: Column, now: int) -> npt.NDArray[Any]:
+    """A decayed column of rows or entries as of `now` (µs), float64; their times are in "t"."""
+    age = np.maximum(now - values["t"].astype(np.float64), 0)
+    return scaled(values[column.name].astype(np.float64), age, column)
+
+
 def reduce_groups(columns: Sequence[Column], values: Values, order: I64, starts: I64) -> Values:
     """Contributions merged within groups: rows `order[starts[g]:starts[g + 1]]` become row g."""
     if len(starts) == len(order):  # nothing to merge

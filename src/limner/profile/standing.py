@@ -190,8 +190,7 @@ def habits(users: Users, offer: Offer) -> F64:
 def interest_shares(users: Users, facet: Affinity, keys: I64) -> clusters.Sparse:
     """The share that each of these keys has in each user's interest, (n, keys); 0 for key −1."""
     owner, found, values = users.entries(facet.name)
-    lasting = values["w"].reshape(-1, 2)[:, 1].astype(np.float64)
-    weight = np.maximum(lasting * np.exp2(users.age(values["t"]) / -facet.weight.half_lives[1]), 0)
+    weight = np.maximum(facet.weights_of(values, users.now)[:, 1], 0)
     total = np.bincount(owner, weights=weight, minlength=len(users))
     place = _places(found, keys)
     chosen = place >= 0
@@ -277,9 +276,7 @@ def _cluster_slot(
     facet = view.facet(found.facet)
     assert isinstance(facet, Affinity)
     keys, values = view.entries(facet.name)
-    age = np.maximum(now - values["t"].astype(np.float64), 0)
-    lasting = values["w"].reshape(-1, 2)[:, 1].astype(np.float64)
-    weight = np.maximum(lasting * np.exp2(age / -facet.weight.half_lives[1]), 0)
+    weight = np.maximum(facet.weights_of(values, now)[:, 1], 0)
     place = _places(keys, _codes(key_words(facet.keys, view.vocabulary), found))
     share = weight[place >= 0] / max(float(weight.sum()), 1e-300)
     point = np.zeros((1, found.centroids.shape[1]))

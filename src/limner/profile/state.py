@@ -21,7 +21,7 @@ from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM
 from limner.profile.events import TARGET, Events, vocabulary
 from limner.profile.facet import COUNTED, Facet, Lifted
-from limner.profile.merge import NEVER, Column, Values, group_starts, merge, reduce_groups
+from limner.profile.merge import NEVER, Column, Values, decayed, group_starts, merge, reduce_groups
 from limner.profile.pool import Pool
 from limner.profile.rows import Rows
 
@@ -366,10 +366,8 @@ class ProfileState:
         for column in pool.spec.columns:
             if column.op not in ("sum", "decay"):
                 continue
-            data = values[column.name].astype(np.float64).reshape(len(keys), column.width)
-            if column.op == "decay":
-                age = np.maximum(now - values["t"].astype(np.float64), 0)
-                data = data * np.exp2(-age[:, None] / np.asarray(column.half_lives))
+            given = decayed(values, column, now) if column.op == "decay" else values[column.name]
+            data = given.astype(np.float64).reshape(len(keys), column.width)
             sums.extend(
                 np.bincount(inverse, weights=data[:, place], minlength=len(unique))
                 for place in range(data.shape[1])

@@ -70,6 +70,11 @@ class Users:
         records = self.state.records
         return tuple(records[f"{facet}.{name}"][self._at].copy() for name in columns)
 
+    def state_of(self, facet: Facet, *columns: str) -> Values:
+        """How many events a facet has and the newest one's time, and these fixed columns of it."""
+        names = ("n", "t", *columns)
+        return dict(zip(names, self.fixed(facet.name, *names), strict=True))
+
     def entries(self, facet: str) -> tuple[I64, npt.NDArray[Any], Values]:
         """(users, keys, columns) of the entries of a facet's map."""
         return self.state.pools[facet].every(self.rows)

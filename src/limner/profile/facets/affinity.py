@@ -16,7 +16,7 @@ from limner.events.batch import F64, I64
 from limner.profile.events import Events
 from limner.profile.facet import Entry, FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import Keys, Words, keys_of
-from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.merge import TIME, Column, Values, decayed
 from limner.profile.pool import MapSpec
 from limner.profile.words import percent, times
 
@@ -72,14 +72,17 @@ class Affinity:
         entries: Values = {"t": events.time[index], "w": w}
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))
 
+    def weights_of(self, values: Values, now: int) -> F64:
+        """The weights of entries at `now`, (n, 2): short and long."""
+        return decayed(values, self.weight, now)
+
     def weights_now(self, view: View, now: int) -> tuple[I64, F64]:
         """(codes, weights at `now` (n, 2): short and long), heaviest long weight first.
 
         Weights that differ by no more than rounding are in the order of their texts.
         """
         keys, values = view.entries(self.name)
-        age = np.maximum(now - values["t"].astype(np.float64), 0)
-        weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
+        weight = self.weights_of(values, now)
         words = self.keys.names(view)
         heaviest = np.abs(weight[:, 1]).max(initial=1e-300)
         place = np.argsort(np.argsort([words[key] for key in keys.tolist()]))
@@ -89,13 +92,7 @@ class Affinity:
     def drift(self, view: View, now: int) -> float:
         """½ Σ |recent share − lasting share| over the keys: 0 for alike, 1 for nothing shared."""
         _, values = view.entries(self.name)
-        age = np.maximum(now - values["t"].astype(np.float64), 0)
-        weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
-        positive = np.maximum(weight, 0)
-        total = positive.sum(axis=0)
-        if not total.all():
-            return 0.0
-        return 0.5 * float(np.abs(np.subtract(*(positive / total).T)).sum())
+        return _moved(*_shares(self.weights_of(values, now)))
 
     def read(self, view: View, now: int) -> list[Slot]:
         state = view.fixed(self.name)
@@ -103,11 +100,9 @@ class Affinity:
         if not n:
             return []
         keys, weight = self.weights_now(view, now)
-        positive = np.maximum(weight, 0)
-        total = positive.sum(axis=0)
+        shares, total = _shares(weight)
         if not total[1]:
             return []
-        shares = positive / np.maximum(total, 1e-300)
         words = self.keys.names(view)
         whole = view.whole(self.name)[-1]
         overall = view.totals(self.name, keys)[:, -1] / whole if whole > 0 else np.zeros(len(keys))
@@ -124,7 +119,7 @@ class Affinity:
 
         entries = [entry(i) for i in range(min(len(keys), SHOWN))]
         half_life = duration(self.config.half_life)
-        drift = 0.5 * float(np.abs(recent - lasting).sum()) if total[0] else 0.0
+        drift = _moved(shares, total)
         most = np.argsort(np.round(lasting - recent, 5), kind="stable")[:2].tolist()
         rising = [entry(i) for i in most if recent[i] > 1.5 * lasting[i] and recent[i] > 0.02]
         moved = f"recent weeks differ from the long run by {percent(drift)}"
@@ -141,6 +136,17 @@ class Affinity:
                 half_life=duration(self.config.short_half_life),
             ),
         ]  # fmt: skip
+
+
+def _shares(weight: F64) -> tuple[F64, F64]:
+    """(the share of each key (n, 2), the sums (2,)) of what weighs more than nothing."""
+    positive = np.maximum(weight, 0)
+    total = positive.sum(axis=0)
+    return positive / np.maximum(total, 1e-300), total
+
+
+def _moved(shares: F64, total: F64) -> float:
+    return 0.5 * float(np.abs(shares[:, 0] - shares[:, 1]).sum()) if total.all() else 0.0
 
 
 def _sentence(entries: list[Entry]) -> str:

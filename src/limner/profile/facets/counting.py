@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from limner.errors import ConfigError
-from limner.events.batch import DAY
+from limner.events.batch import DAY, F64
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import clock_place, keys_of
-from limner.profile.merge import Column, Values, scaled
+from limner.profile.merge import Column, Values, decayed
 from limner.profile.pool import MapSpec
 from limner.profile.words import WEEKDAYS, ago, length, pace, percent
 
@@ -123,21 +123,26 @@ class Frequency:
         touched = events.chosen(self.config.where)
         return Lifted(touched, {"first": events.time[touched], "recent": np.ones(len(touched))})
 
+    def per_day(self, state: Values, now: int) -> F64:
+        """The present pace of each of these states; it means nothing where there are no events."""
+        half = duration(self.config.half_life)
+        known = np.maximum(now - state["first"].astype(np.float64), DAY)
+        faded: F64 = decayed(state, self.columns[1], now)
+        per_day: F64 = faded * np.log(2) / half * DAY / (1 - np.exp2(-known / half))
+        return per_day
+
     def read(self, view: View, now: int) -> list[Slot]:
         state = view.fixed(self.name)
         n, newest, first = int(state["n"][0]), int(state["t"][0]), int(state["first"][0])
         if not n:
             return []
         half = duration(self.config.half_life)
-        age = np.array([max(now - newest, 0)], dtype=np.float64)
-        recent = float(scaled(state["recent"], age, self.columns[1])[0])
-        seen = 1 - 2 ** (-max(now - first, DAY) / half)
-        per_day = recent * np.log(2) / half * DAY / seen
+        per_day = float(self.per_day(state, now)[0])
         every = f", about every {length((newest - first) / (n - 1))}" if newest > first else ""
         place = view.percentile(self.name, per_day)
         return [
             self.config.slot(
-                float(per_day), f"{pace(per_day)} at the present pace{every}", n, newest, now,
+                per_day, f"{pace(per_day)} at the present pace{every}", n, newest, now,
                 unit="events a day", half_life=half, percentile=place,
             )
         ]  # fmt: skip

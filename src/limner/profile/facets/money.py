@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.events.batch import DAY
+from limner.events.batch import DAY, F64
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
-from limner.profile.merge import Column, Values, scaled
+from limner.profile.merge import Column, Values, decayed
 from limner.profile.pool import MapSpec
 from limner.profile.words import money, percent
 
@@ -56,15 +56,18 @@ class Sum:
         amount = events.total(self.config.of)[touched]
         return Lifted(touched, {"total": amount, "recent": amount})
 
+    def monthly(self, state: Values, now: int) -> F64:
+        """A month's worth at the present rate of each of these states."""
+        rate: F64 = decayed(state, self.columns[1], now) * np.log(2)
+        return rate / duration(self.config.half_life) * MONTH
+
     def read(self, view: View, now: int) -> list[Slot]:
         state = view.fixed(self.name)
         n, newest = int(state["n"][0]), int(state["t"][0])
         if not n:
             return []
         half = duration(self.config.half_life)
-        age = np.array([max(now - newest, 0)], dtype=np.float64)
-        recent = float(scaled(state["recent"], age, self.columns[1])[0])
-        total, monthly = float(state["total"][0]), recent * np.log(2) / half * MONTH
+        total, monthly = float(state["total"][0]), float(self.monthly(state, now)[0])
         place = view.percentile(self.name, total)
         among = f"; more than {percent(place)} of all" if place is not None else ""
         unit = self.config.unit or "money"

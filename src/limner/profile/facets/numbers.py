@@ -47,18 +47,23 @@ class Moments:
         touched, x = amounts(events, self.config)
         return Lifted(touched, {"powers": np.stack([x, x**2, x**3], axis=1)})
 
+    @staticmethod
+    def of(state: Values) -> tuple[F64, F64, F64]:
+        """(mean, variance, skewness) of each of these states; 0 where they are not known."""
+        n = state["n"].astype(np.float64)
+        mean, square, cube = (state["powers"] / np.maximum(n, 1)[:, None]).T
+        second = square - mean**2
+        second = np.where(second < 1e-12 * square, 0.0, second)
+        third = cube - 3 * mean * square + 2 * mean**3
+        skew = np.divide(third, second**1.5, out=np.zeros(len(n)), where=second > 0)
+        return mean, second * n / np.maximum(n - 1, 1), skew
+
     def read(self, view: View, now: int) -> list[Slot]:
         state = view.fixed(self.name)
         n, newest = int(state["n"][0]), int(state["t"][0])
         if not n:
             return []
-        mean, square, cube = (state["powers"][0] / n).tolist()
-        second = square - mean**2
-        if second < 1e-12 * square:
-            second = 0.0
-        third = cube - 3 * mean * square + 2 * mean**3
-        skew = third / second**1.5 if second else 0.0
-        variance = second * n / (n - 1) if n > 1 else 0.0
+        mean, variance, skew = (float(found[0]) for found in self.of(state))
         side = (
             ""
             if abs(skew) < 1

@@ -9,7 +9,7 @@ import numpy as np
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
-from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.merge import TIME, Column, Values, decayed
 from limner.profile.pool import MapSpec
 from limner.profile.words import percent
 
@@ -64,8 +64,7 @@ class Places:
         if not n:
             return []
         keys, values = view.entries(self.name)
-        age = np.maximum(newest - values["t"].astype(np.float64), 0)
-        weight = scaled(values["w"].astype(np.float64).reshape(-1, 2), age, self.weight)
+        weight = decayed(values, self.weight, newest)
         words = keys_of(self.config).names(view)
         names = [words[key] for key in keys.tolist()]
         shares = np.round(weight / np.maximum(weight.sum(axis=0), 1e-300), 9)

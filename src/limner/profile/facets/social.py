@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from limner.profile.events import TARGET, Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
-from limner.profile.merge import TIME, Column, Values, scaled
+from limner.profile.merge import TIME, Column, Values, decayed
 from limner.profile.pool import MapSpec
 
 SHOWN = 12
@@ -56,8 +54,7 @@ class Ties:
         if not n:
             return []
         keys, values = view.entries(self.name)
-        age = np.maximum(now - values["t"].astype(np.float64), 0)
-        strength = scaled(values["w"].astype(np.float64), age, self.weight)
+        strength = decayed(values, self.weight, now)
         names = keys_of(self.config, TARGET).names(view)
         tied = [(names[k], float(w)) for k, w in zip(keys, strength, strict=True) if w > 0]
         # an erased user's name is empty
