@@ -172,7 +172,7 @@ def _refresh(app: Limner, name: str) -> str:
 
 
 def _population(app: Limner) -> str:
-    if app._population_at == app.state.position:
+    if app.population.position == app.state.position:
         return "nothing new"
     app.refresh_population()
     return f"{app.population.users:,} users"

@@ -108,7 +108,6 @@ class Limner:
             facet.name: Refresh.parse(facet.refresh, f"facet {facet.name!r}")
             for facet in config.facet
         }
-        self._kept = [name for name, policy in policies.items() if policy.kept]
         self.following = Following(
             self.writer,
             store,
@@ -117,7 +116,6 @@ class Limner:
             population=lambda: self.population,
             now=self.now,
         )
-        self._population_at: Position = -1
         self._snapshot_at: Position = 0
         self._scorer: Scorer | None = None
         self.backfill: Backfill | None = None
@@ -302,11 +300,9 @@ class Limner:
 
         Readers and the writer go on meanwhile: the lock is taken for a chunk of users at a time.
         """
-        position = self.state.position
         self.population = survey(
             self.state, self.now(), self.config.population, lock=self.writer.lock
         )
-        self._population_at = position
 
     def renew_population(self) -> None:
         """Take stock if the log has grown by a fifth since that was done last."""
@@ -501,7 +497,7 @@ class Limner:
         model is loaded for it. Raises NotFound for an unknown user.
         """
         past = at is not None or known_at is not None
-        shown = shown_of(self.store.shown, self.user(user_id), () if past else self._kept)
+        shown = shown_of(self.store.shown, self.user(user_id), () if past else self.following.kept)
         with self.writer.lock:
             row = self.known_row(user_id)
             state, now, everybody = self.state, self.now(), self.population

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,30 +81,34 @@ class Audience:
 
         Raises UsageError for another ending.
         """
-        users = iter(self)
-        done = 0
-        if path.suffix == ".csv":
-            with path.open("w", newline="", encoding="utf-8") as file:
-                out = csv.writer(file)
-                out.writerow(["user_id"])
-                while part := list(islice(users, ROWS)):
-                    out.writerows([own] for own in part)
-                    done += len(part)
-                    if progress is not None:
-                        progress("users", done, self.count)
-        elif path.suffix == ".parquet":
-            with pq.ParquetWriter(path, pa.schema([("user_id", pa.string())])) as writer:
-                while part := list(islice(users, ROWS)):
-                    writer.write_table(pa.table({"user_id": pa.array(part, pa.string())}))
-                    done += len(part)
-                    if progress is not None:
-                        progress("users", done, self.count)
-        else:
-            raise UsageError(
-                f"{path.suffix or path.name!r} is no kind of file that audiences are written to",
-                mend="name a file that ends in .csv or .parquet",
-            )
+        done, users = 0, iter(self)
+        with _table_file(path) as put:
+            while part := list(islice(users, ROWS)):
+                put(part)
+                done += len(part)
+                if progress is not None:
+                    progress("users", done, self.count)
         return done
+
+
+@contextmanager
+def _table_file(path: Path) -> Iterator[Callable[[list[str]], object]]:
+    """A new file of the column `user_id`, and what writes some more users to it."""
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(["user_id"])
+            yield lambda users: out.writerows([own] for own in users)
+    elif path.suffix == ".parquet":
+        with pq.ParquetWriter(path, pa.schema([("user_id", pa.string())])) as writer:
+            yield lambda users: writer.write_table(
+                pa.table({"user_id": pa.array(users, pa.string())})
+            )
+    else:
+        raise UsageError(
+            f"{path.suffix or path.name!r} is no kind of file that audiences are written to",
+            mend="name a file that ends in .csv or .parquet",
+        )
 
 
 def find(app: Limner, where: str, index: str = "") -> Audience:

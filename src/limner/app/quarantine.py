@@ -67,7 +67,7 @@ class Refusals:
 
     def row(self, row_id: int) -> Refused:
         """One row by its number. Raises NotFound."""
-        return disclosed(self._app, self._chosen([row_id], None, None)[0])
+        return disclosed(self._app, self._chosen([row_id])[0])
 
     def readmit(
         self,
@@ -87,14 +87,8 @@ class Refusals:
         Raises NotFound for a number that is not held, UsageError if nothing is chosen.
         """
         changes = {_number(row): _targets(row) for row in corrected}
-        chosen = [*ids, *changes]
-        if not chosen and rule is None and import_id is None:
-            raise UsageError(
-                "no row is chosen",
-                mend="name rows by number, by rule or by import: limner quarantine list",
-            )
         common = _targets(change or {})
-        rows = self._chosen(chosen or None, rule, import_id)
+        rows = self._chosen([*ids, *changes], rule, import_id)
         ready = [_ready(self._app, row, common | changes.get(row.row_id, {})) for row in rows]
         # rows of one batch share what a batch has once
         ready.sort(key=lambda one: (repr(one.shared), one.held.row_id))
@@ -118,20 +112,20 @@ class Refusals:
 
         Raises NotFound for a number that is not held, UsageError if nothing is chosen.
         """
+        rows = self._chosen(ids, rule, import_id)
+        with self._app.writer.commit_lock, self._app.store.transaction():
+            return self._held.settle([row.row_id for row in rows])
+
+    def _chosen(
+        self, ids: Sequence[int], rule: str | None = None, import_id: int | None = None
+    ) -> list[Refused]:
         if not ids and rule is None and import_id is None:
             raise UsageError(
                 "no row is chosen",
                 mend="name rows by number, by rule or by import: limner quarantine list",
             )
-        rows = self._chosen(list(ids) or None, rule, import_id)
-        with self._app.writer.commit_lock, self._app.store.transaction():
-            return self._held.settle([row.row_id for row in rows])
-
-    def _chosen(
-        self, ids: Sequence[int] | None, rule: str | None, import_id: int | None
-    ) -> list[Refused]:
-        rows = self._held.rows(limit=None, import_id=import_id, rule=rule, ids=ids)
-        lacking = sorted(set(ids or ()) - {row.row_id for row in rows})
+        rows = self._held.rows(limit=None, import_id=import_id, rule=rule, ids=ids or None)
+        lacking = sorted(set(ids) - {row.row_id for row in rows})
         if lacking:
             raise NotFound(
                 f"no refused row has the number {', '.join(map(str, lacking))}",

@@ -59,9 +59,7 @@ def stages(bench: Bench) -> list[Line]:
             batch = cleaned.batch
             with app.store.transaction():
                 appended = timed("dedupe and append", app.store.log.append, batch)
-                started = time.perf_counter()
-                app.store.identities.add(admitted.identities)
-                spent["identities"] = spent.get("identities", 0) + time.perf_counter() - started
+                timed("identities", app.store.identities.add, admitted.identities)
                 started = time.perf_counter()
             spent["commit"] = spent.get("commit", 0.0) + time.perf_counter() - started
             timed("fold", writer._follow, appended.first, batch.take(appended.kept))

@@ -186,16 +186,19 @@ class Events:
         if path == "item_id":
             index, items = self.keys(path)
             return index, self.catalog.hashes.view[items]
-        if path.startswith("item."):
-            index, codes = self.keys(path)
-            values: Sequence[Any] = self.vocabulary(path).values
-        else:
-            codes, values = self.codes(path)
-            index = (codes >= 0).nonzero()[0]
-            codes = codes[index]
+        index, codes, values = self.given(path)
         used, inverse = np.unique(codes, return_inverse=True)
         table = np.array([hash64(_text(values[code])) for code in used.tolist()], dtype=np.uint64)
         return index, table[inverse]
+
+    def given(self, path: str) -> tuple[I64, I32, Sequence[Any]]:
+        """(events, codes, what these stand for) where a text is given, without keeping it."""
+        if path.startswith("item."):
+            index, codes = self.keys(path)
+            return index, codes, self.vocabulary(path).values
+        found, values = self.codes(path)
+        index = (found >= 0).nonzero()[0]
+        return index, found[index], values
 
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts that the codes of a path stand for."""

@@ -115,7 +115,8 @@ class Following:
         now: Callable[[], int],
     ) -> None:
         self.news = News()
-        self._kept = [name for name, policy in policies.items() if policy.kept]
+        self.kept = [name for name, policy in policies.items() if policy.kept]
+        """The facets of which what is shown is kept between refreshes."""
         self._writer = writer
         self._store = store
         self._policies = policies
@@ -298,7 +299,7 @@ class Following:
                        position, now)
                 for a, b in changed
             )  # fmt: skip
-            if changed or name in self._kept:
+            if changed or name in self.kept:
                 found.shown.append((user, name, Shown(slots, now, position).pack()))
 
     def _look_for_shift(
@@ -435,7 +436,7 @@ class Following:
         """
         with self._writer.commit_lock:
             with self._store.transaction():
-                for name in self._kept:
+                for name in self.kept:
                     self._store.shown.drop(name, users)
             with self._writer.lock:
                 if self._pending.state is not self._writer.state:

@@ -9,7 +9,7 @@ from fastapi import Body, Depends, Path, Request, Response
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
-from limner.app import Limner
+from limner.app import Jobs, Limner
 from limner.serve.background import Trainer
 from limner.serve.wire import encode
 from limner.sources.payloads import MAX_BYTES
@@ -30,6 +30,11 @@ async def _trainer(request: Request) -> Trainer:
     return trainer
 
 
+async def _jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
 async def _body(request: Request) -> bytes:
     """The body, given up at the first byte too many."""
     parts: list[bytes] = []
@@ -46,6 +51,7 @@ async def _body(request: Request) -> bytes:
 
 Shop = Annotated[Limner, Depends(_limner)]
 InTraining = Annotated[Trainer, Depends(_trainer)]
+InJobs = Annotated[Jobs, Depends(_jobs)]
 RawBody = Annotated[bytes, Depends(_body)]
 UserId = Annotated[
     str, Path(description="The product's own user id.", examples=["u1"]), AfterValidator(unquote)

@@ -73,9 +73,8 @@ class Lookup:
             self._refresh(connection)
             seen, start = Seen(self._digests), self._manifest.upto
         for first, tables in self._tables(connection, start, head, IDENTITY):
-            for begin, table in _from(first, tables, start):
+            for table in _since(start, first, tables):
                 if "digest" in table.column_names:
-                    del begin
                     seen.add(_whole(table["digest"]), _whole(table["check"]))
         return seen
 
@@ -238,8 +237,7 @@ class Lookup:
                  *self._users_of(start, stop, iter(segments))]  # fmt: skip
         digests: list[Run] = [tuple(np.empty(0, np.uint64) for _ in range(3))]
         for first, tables in segments:
-            for begin, table in _from(first, tables, start):
-                del begin
+            for table in _since(start, first, tables):
                 if "digest" in table.column_names:
                     valid = table.filter(pc.is_valid(table["digest"]))
                     digests.append(
@@ -267,14 +265,12 @@ def _rows(mapped: Sequence[Run], key: np.uint64) -> list[Run]:
     return found.rows(key)
 
 
-def _from(
-    first: Position, tables: Sequence[pa.Table], start: Position
-) -> Iterator[tuple[Position, pa.Table]]:
-    """The tables of a segment at `first` with their positions, without rows before `start`."""
+def _since(start: Position, first: Position, tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    """The tables of a segment at `first`, without rows before `start`."""
     for table in tables:
         skip = min(max(start - first, 0), len(table))
         if skip < len(table):
-            yield first + skip, table.slice(skip)
+            yield table.slice(skip)
         first += len(table)
 
 

@@ -148,13 +148,7 @@ def clock_place(local_hours: I64, part: str) -> I64:
 def texts_of(events: Events, paths: Sequence[str], mask: Bool) -> Iterator[tuple[I64, list[str]]]:
     """Per column of text that has any: (events of `mask`, the text of each)."""
     for path in paths:
-        if path.startswith("item."):
-            index, codes = events.keys(path)
-            values: Sequence[Any] = events.vocabulary(path).values
-        else:
-            found, values = events.codes(path)
-            index = (found >= 0).nonzero()[0]
-            codes = found[index]
+        index, codes, values = events.given(path)
         chosen = mask[index]
         if chosen.any():
             texts = [plain_text(values[code]) or "" for code in codes[chosen].tolist()]
