@@ -51,10 +51,12 @@ def test_a_facet_may_leave_flagged_events_out() -> None:
         assert sum(app.portrait("robot").behaviour["sure"].value.values()) == 1
 
 
+@pytest.mark.parametrize("where", ["where", "only", "among"])
 @pytest.mark.parametrize("flags", ["robot", ["robot_speed", "!outlier_value"], "bad_time"])
-def test_a_condition_on_flags_that_means_nothing_is_refused(flags: Any) -> None:
+def test_a_condition_on_flags_that_means_nothing_is_refused(flags: Any, where: str) -> None:
+    wrong = {**facet("x", None), where: {"event_type": "view", "flags": flags}}
     with pytest.raises(ConfigError):
-        parse({"facet": [facet("x", flags)]})
+        parse({"facet": [wrong]})
 
 
 def test_a_missing_value_is_inferred_from_the_catalog(tmp_path: Path) -> None:

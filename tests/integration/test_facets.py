@@ -172,6 +172,25 @@ def test_topics_are_learned_shown_and_kept(tmp_path: Path) -> None:
         assert facet.name == "topics"
 
 
+def test_what_is_kept_no_longer_leaves_topics_and_ties_too() -> None:
+    with opened(facet=[*WORDY, *SOCIAL], retention={"view": "10d", "follow": "10d"}) as app:
+        rare = [
+            event(f"w{n}", 0, event_type="view", properties={"text": "zither"}) for n in (1, 2, 3)
+        ]
+        tied = event("u0", 0, event_type="follow", item_id=None, target_user_id="w1")
+        later = [event(f"u{n}", 30 + n / 10, event_type="view",
+                       properties={"text": THEMES[n % 2]}) for n in range(20)]  # fmt: skip
+        app.record([*rare, tied, *wordy(), *later[:1]])
+        (model,) = app.learn_topics(2).values()
+        assert "zither" in model.words
+        app.record(later)
+        assert app.expire().rows >= 4
+        (model,) = app.topics().values()
+        assert "zither" not in model.words
+        assert not app.state.owed_users
+        assert "ties" not in app.portrait("u0").behaviour
+
+
 def test_a_word_that_too_few_users_are_left_with_leaves_the_topics() -> None:
     with opened(facet=WORDY) as app:
         app.record(wordy())

@@ -64,14 +64,9 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
             left = _leave(app, users)
         if shared or len(left) > REFOLD_AT_MOST:
             app._rebuild(progress)
+            topics.forget_rare(app)
         else:
-            app.writer.refold(left)
-            app.writer.settle()  # whoever had a tie to a user who is gone
-            app.writer.recount_items(named)
-            app.following.again(left)
-            app.refresh_population()
-            app.save_snapshot(wait=False)
-        topics.forget_rare(app)
+            _without(app, left, named)
     if due:
         raise due[0]
     return gone
@@ -109,11 +104,7 @@ def expire(app: Limner, *, progress: Progress) -> Expired:
         with _removing(app) as due:
             gone = app.store.log.blank(np.concatenate(positions))
             left = _leave(app, users)
-        app.writer.refold(left)
-        app.writer.recount_items(named)
-        app.following.again(left)
-        app.refresh_population()
-        app.save_snapshot()
+        _without(app, left, named)
     if due:
         raise due[0]
     return Expired(gone, len(users), items)
@@ -169,6 +160,19 @@ def _leave(app: Limner, users: set[bytes]) -> list[bytes]:
             app.following.leave(app.state.rows.get(user, -1))
             app.state.erase(user)
     return sorted({app.writer.amendments.user(user) for user in left})
+
+
+def _without(app: Limner, left: list[bytes], named: set[int]) -> None:
+    """Bring all that follows from the log up to date: rows of users who are `left` were removed,
+    and rows that items which are `named` rested on.
+    """
+    app.writer.refold(left)
+    app.writer.settle()  # whoever had a tie to a user who is gone
+    topics.forget_rare(app)
+    app.writer.recount_items(named)
+    app.following.again(left)
+    app.refresh_population()
+    app.save_snapshot(wait=False)
 
 
 def erase(app: Limner, user_id: str) -> Erased:

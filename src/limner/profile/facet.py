@@ -207,7 +207,7 @@ class FacetConfig:
             *([self.key] if self.key else []),
         ]:
             check_path(path, at)
-        for condition in (self.where, self.only):
+        for condition in (self.where, self.only, self.among):
             if "flags" in condition:
                 bits_of(condition["flags"])
         duration(self.half_life, f"{at}, half_life")
