@@ -275,16 +275,18 @@ class Catalog:
                 out[name] = [words[code] for code in lists[version]]
                 continue
             column = self._codes[name]
-            if version < column.n and column.view[version] >= 0:
-                number = self.numbers_at(name, np.array([version], dtype=np.int32))[0]
-                out[name] = words[column.view[version]] if np.isnan(number) else float(number)
+            if version < column.n and (code := int(column.data[version])) >= 0:
+                numbers = self._numbers.get(name)
+                within = numbers is not None and version < numbers.n
+                number = float(numbers.data[version]) if numbers is not None and within else np.nan
+                out[name] = words[code] if np.isnan(number) else number
         return out
 
     def resting_on(self, batch: EventBatch) -> set[int]:
         """The items for which it matters that rows go: one may be the item's newest, or all."""
         codes, values = batch.codes("item_id")
         rows = np.flatnonzero(codes >= 0)
-        items = np.array([self.ids.code(value) for value in values], dtype=np.int64)[codes[rows]]
+        items = self.ids.find(values)[codes[rows]]
         newest = self.last_event.view[items] <= batch.times()[rows]
         return set(items[(items >= 0) & (newest | (self.current.view[items] < 0))].tolist())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -77,8 +78,7 @@ class HashedVectors:
             features = {"id=" + catalog.ids.values[item]: 1.0}
         total = np.zeros(WIDTH)
         for feature in sorted(features):
-            bits = np.array([hash64(feature)], dtype="<u8").view(np.uint8)
-            total += features[feature] * (2.0 * np.unpackbits(bits, bitorder="little") - 1)
+            total += features[feature] * _direction(feature)
         return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
 
 
@@ -102,6 +102,13 @@ class _Known:
         else:
             self.item.data[item] = at
         return at
+
+
+@lru_cache(maxsize=65_536)
+def _direction(feature: str) -> npt.NDArray[np.int8]:
+    """64 signs; kept, since items have their brands, categories and words in common."""
+    bits = np.array([hash64(feature)], dtype="<u8").view(np.uint8)
+    return 2 * np.unpackbits(bits, bitorder="little").astype(np.int8) - 1
 
 
 def _features(described: dict[str, Any]) -> dict[str, float]:

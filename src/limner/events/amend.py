@@ -284,5 +284,8 @@ def texts_of(batch: EventBatch, name: str) -> list[str | None]:
 
 def among(codes: I32, values: list[Any], wanted: Container[Any]) -> Bool:
     """Rows whose value is one of these."""
-    mask: Bool = np.array([*(value in wanted for value in values), False], dtype=bool)[codes]
+    found = [place for place, value in enumerate(values) if value in wanted]
+    chosen = np.zeros(len(values) + 1, dtype=bool)  # the last place is that of code −1
+    chosen[found] = True
+    mask: Bool = chosen[codes]
     return mask

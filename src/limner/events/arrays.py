@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,18 @@ class Vocabulary:
         """The code of one text, −1 if unknown."""
         return self._codes.get(value, -1)
 
+    def find(self, values: Sequence[str]) -> I32:
+        """Codes of these texts, −1 where unknown."""
+        return np.fromiter(map(self._codes.get, values, repeat(-1)), np.int32, len(values))
+
     def encode(self, values: Sequence[str]) -> I32:
         """Codes of these texts; new ones are added."""
-        codes = self._codes
-        out = np.empty(len(values), dtype=np.int32)
-        for index, value in enumerate(values):
-            code = codes.get(value)
+        out = self.find(values)
+        for index in (out < 0).nonzero()[0].tolist():
+            value = values[index]
+            code = self._codes.get(value)
             if code is None:
-                code = codes[value] = len(self.values)
+                code = self._codes[value] = len(self.values)
                 self.values.append(value)
             out[index] = code
         return out

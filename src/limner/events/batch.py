@@ -90,9 +90,10 @@ class EventBatch:
     Raises ValueError if a column of `SCHEMA` has another type.
     """
 
-    __slots__ = ("table",)
+    __slots__ = ("_codes", "table")
 
     def __init__(self, table: pa.Table) -> None:
+        self._codes: dict[str, tuple[I32, list[Any]]] = {}
         names = table.column_names  # asked once: Arrow makes the list anew each time
         for name in SCHEMA.names:
             if name not in names:
@@ -145,8 +146,13 @@ class EventBatch:
         return array
 
     def codes(self, name: str) -> tuple[I32, list[Any]]:
-        """A dictionary column as (codes, values): int32 codes into `values`, −1 where null."""
-        return as_codes(self.array(name))
+        """A dictionary column as (codes, values): int32 codes into `values`, −1 where null.
+
+        Made once for a batch, since all who read it ask for the same few columns.
+        """
+        if name not in self._codes:
+            self._codes[name] = as_codes(self.array(name))
+        return self._codes[name]
 
     def live(self) -> Bool:
         """Rows that were neither erased nor undone."""

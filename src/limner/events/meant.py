@@ -168,10 +168,12 @@ class Amendments:
     def _hit(self, batch: EventBatch) -> set[bytes]:
         """Users with a row that an amending row points at: it may have come first."""
         codes, values = batch.codes("user_id")
-        mine = [value for value in values if self.user(value) in self._awaited]
-        rows = np.flatnonzero(among(codes, values, mine))
-        if not len(rows):
+        here = set(values)
+        mine = here & self._awaited.keys()
+        mine.update(one for one in here & self._above.keys() if self.user(one) in self._awaited)
+        if not mine:
             return set()
+        rows = np.flatnonzero(among(codes, values, mine))
         out: set[bytes] = set()
         part = batch.take(rows)
         ids, groups, items = (texts_of(part, name) for name in ("event_id", "group_id", "item_id"))

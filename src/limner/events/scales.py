@@ -220,13 +220,17 @@ def robust(counts: I64, *, cut: float, least: int) -> tuple[I64, F64]:
     if n.max(initial=0) < least:
         return np.zeros(len(counts), dtype=np.int64), np.full(len(counts), np.inf)
     middle: I64 = (below >= (n[:, None] + 1) // 2).argmax(axis=1)
-    # Observations within d bins of the median, for every d: the first d to hold half is MAD.
+    # The first d for which half of the observations lie within d bins of the median is the MAD;
+    # the further, the more, so it is found by halving.
     padded = np.concatenate([np.zeros((len(counts), 1), dtype=np.int64), below], axis=1)
-    reach = np.arange(BINS)
-    high = np.minimum(middle[:, None] + reach + 1, BINS)
-    low = np.maximum(middle[:, None] - reach, 0)
-    within = np.take_along_axis(padded, high, 1) - np.take_along_axis(padded, low, 1)
-    spread = (within >= (n[:, None] + 1) // 2).argmax(axis=1)
+    row, half = np.arange(len(counts)), (n + 1) // 2
+    spread, beyond = np.zeros(len(counts), dtype=np.int64), np.full(len(counts), BINS)
+    while (spread < beyond).any():
+        reach = (spread + beyond) // 2
+        high = np.minimum(middle + reach + 1, BINS)
+        enough = padded[row, high] - padded[row, np.maximum(middle - reach, 0)] >= half
+        beyond = np.where(enough, reach, beyond)
+        spread = np.where(enough, spread, np.minimum(reach + 1, beyond))
     limit = cut * _NORMAL * np.maximum(spread, _LEAST_SPREAD)
     return middle, np.where(n >= least, limit, np.inf)
 

@@ -125,20 +125,19 @@ def admit(
     if "digest" not in table.column_names:
         digest, check = _identify(table, raw.source, keys, occurrences)
         table = table.append_column("digest", digest).append_column("check", check)
-    sealed: dict[bytes, Sealed] = {}
+    unknown: dict[bytes, str] = {}
     for name in ("user_id", "target_user_id"):
         if name in table.column_names:
             ids, pseudonyms = _pseudonymise(_column(table, name), keys)
             new = np.flatnonzero(~known(list(ids.values()))) if ids else ()
             named_ids = list(ids.items())
-            for user_id, pseudonym in (named_ids[place] for place in new):
-                if pseudonym not in sealed:
-                    sealed[pseudonym] = keys.seal(user_id)
+            unknown.update((pseudonym, user) for user, pseudonym in map(named_ids.__getitem__, new))
             table = table.set_column(table.column_names.index(name), name, pseudonyms)
     table = table.drop_columns(["content"])
     for name, action in policy.fields.items():
         table = _apply(table, name, _change(name, action), keys)
-    return Admitted(RawBatch(table, raw.where, raw.source), list(sealed.values()))
+    sealed = keys.seal_all((user, pseudonym) for pseudonym, user in unknown.items())
+    return Admitted(RawBatch(table, raw.where, raw.source), sealed)
 
 
 def _identify(
@@ -184,9 +183,9 @@ def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[dict[str, bytes], pa.Ar
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = _as_text(coded.dictionary)
     used = np.unique(pc.drop_null(coded.indices).to_numpy(zero_copy_only=False))
-    ids = {int(code): values[int(code)].as_py() for code in used}
-    ids = {code: user_id for code, user_id in ids.items() if user_id and not user_id.isspace()}
-    pseudonyms = {user_id: keys.pseudonym(user_id) for user_id in set(ids.values())}
+    named_ids = zip(used.tolist(), values.take(pa.array(used)).to_pylist(), strict=True)
+    ids = {code: user_id for code, user_id in named_ids if user_id and not user_id.isspace()}
+    pseudonyms = {user_id: keys.pseudonym(user_id) for user_id in dict.fromkeys(ids.values())}
     places = {user_id: place for place, user_id in enumerate(pseudonyms)}
     table = np.full(len(values) + 1, -1, np.int32)
     for code, user_id in ids.items():

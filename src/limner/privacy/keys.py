@@ -137,14 +137,21 @@ class Keys:
 
     def seal(self, user_id: str) -> Sealed:
         """The user's own id, closed so that only these keys open it."""
-        pseudonym = self.pseudonym(user_id)
-        data_key = AESGCM.generate_key(256)
-        return Sealed(
-            pseudonym,
-            self.version,
-            _encrypt(data_key, _spelled(user_id), pseudonym),
-            _encrypt(self.master_keys[self.version], data_key, pseudonym),
-        )
+        [sealed] = self.seal_all([(user_id, self.pseudonym(user_id))])
+        return sealed
+
+    def seal_all(self, users: Iterable[tuple[str, bytes]]) -> list[Sealed]:
+        """`seal` of (user id, its pseudonym)s, with the master key made ready once."""
+        wrap = AESGCM(self.master_keys[self.version]).encrypt
+        out = []
+        for user_id, pseudonym in users:
+            fresh = os.urandom(_KEY_BYTES + 2 * _NONCE_BYTES)
+            data_key, nonce = fresh[:_KEY_BYTES], fresh[_KEY_BYTES:-_NONCE_BYTES]
+            sealed = nonce + AESGCM(data_key).encrypt(nonce, _spelled(user_id), pseudonym)
+            nonce = fresh[-_NONCE_BYTES:]
+            wrapped = nonce + wrap(nonce, data_key, pseudonym)
+            out.append(Sealed(pseudonym, self.version, sealed, wrapped))
+        return out
 
     def unseal(self, sealed: Sealed) -> str:
         """The user's own id.
@@ -245,11 +252,6 @@ def _key(text: str) -> bytes:
     if len(key) != _KEY_BYTES:
         raise ValueError(len(key))
     return key
-
-
-def _encrypt(key: bytes, plain: bytes, bound_to: bytes) -> bytes:
-    nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, bound_to)
 
 
 def _decrypt(key: bytes, box: bytes, bound_to: bytes) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64, Bool
@@ -29,7 +30,7 @@ from limner.profile.facets.numbers import REGISTERS, Distinct, Moments, estimate
 from limner.profile.facets.opinion import Preference, Sentiment
 from limner.profile.facets.sessions import Sessions
 from limner.profile.facets.taste import NEWEST as TASTED
-from limner.profile.facets.taste import InterestVector, drift
+from limner.profile.facets.taste import InterestVector, drift, unit
 from limner.profile.merge import NEVER
 from limner.profile.users import Offer, SlotColumn, Users, read_one_by_one
 from limner.profile.words import WEEKDAYS
@@ -299,8 +300,11 @@ def _(facet: Sessions, users: Users) -> Offer:
 @offered.register
 def _(facet: InterestVector, users: Users) -> Offer:
     source = facet.source.name
+    newest = np.full(len(users), NEVER)
 
-    def read(ending: str) -> SlotColumn:
+    @cache
+    def directions() -> tuple[I64, F64, F64]:
+        """(events, long, short) of each user; the vectors (users, width)."""
         owner, items, values = users.entries(source)
         n = np.bincount(owner, minlength=len(users))
         order = np.lexsort((values["p"], values["t"], owner))
@@ -308,19 +312,26 @@ def _(facet: InterestVector, users: Users) -> Offer:
         back = np.cumsum(n)[owner[order]] - np.arange(len(order))
         order = order[back <= TASTED]
         owner, times = owner[order], values["t"][order]
-        who, place = np.unique(owner, return_inverse=True)
-        newest = np.full(len(users), NEVER)
         np.maximum.at(newest, owner, times)
-        known, turned = np.zeros(len(users), dtype=bool), np.zeros(len(users))
-        if len(who):
-            w = values["w"][order].astype(np.float64)
-            vectors = facet.vectors_of(users.state.catalog, items[order], users.now)
-            long, short = facet.directions(vectors, place, times, w)
-            known[who], turned[who] = long.any(axis=1), drift(long, short)
+        different, column = np.unique(items[order], return_inverse=True)
+        vectors = facet.vectors_of(users.state.catalog, different, users.now)
+        starts = np.searchsorted(owner, np.arange(len(users) + 1))
+        weights = facet.weights_of(times, newest[owner], values["w"][order].astype(np.float64))
+        shape = len(users), len(different)
+        long, short = (
+            unit(np.asarray(scipy.sparse.csr_matrix((w, column, starts), shape=shape) @ vectors))
+            for w in weights
+        )
+        return n, long, short
+
+    def read(ending: str) -> SlotColumn:
+        n, long, short = directions()
+        known = (long != 0).any(axis=1)
         life = facet.half_lives[1 if ending else 0]
         certain = users.confidence(n, newest, life)
         if ending == "_drift":
-            return SlotColumn(known, numbers(turned, known), n, newest, certain, source)
+            turned = numbers(drift(long, short), known)
+            return SlotColumn(known, turned, n, newest, certain, source)
         return SlotColumn(known, None, n, newest, certain, source, keyed)
 
     def keyed(_: str) -> Mapping[str, Column]:

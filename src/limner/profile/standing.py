@@ -210,7 +210,7 @@ def _places(found: npt.NDArray[Any], keys: I64) -> I64:
 
 def _codes(words: Vocabulary, found: Clusters) -> I64:
     """The codes of a clustering's keys, −1 for a text that nobody has any more."""
-    return np.array([words.code(key) for key in found.keys], dtype=np.int64)
+    return words.find(found.keys).astype(np.int64)
 
 
 def _cluster(users: Users, found: Clusters, offer: Offer) -> SlotColumn:

@@ -372,7 +372,7 @@ class Writer:
         """Item texts → codes of their kind, for outliers; −1 where unknown."""
         catalog: Catalog = self.state.catalog
         with self.lock:
-            known = np.array([catalog.ids.code(item) for item in items], dtype=np.int32)
+            known = catalog.ids.find(items)
             versions = catalog.versions_at(known, np.full(len(known), self.clock()))
             out = np.full(len(items), -1, dtype=np.int32)
             rows, codes = catalog.codes_at(self.group_by, versions)
@@ -383,7 +383,7 @@ class Writer:
         """What these items cost at these times, as far as the catalog says."""
         catalog: Catalog = self.state.catalog
         with self.lock:
-            known = np.array([catalog.ids.code(item) for item in items], dtype=np.int32)
+            known = catalog.ids.find(items)
             return catalog.numbers_at("price", catalog.versions_at(known[codes], times))
 
     # -- the state follows the log -----------------------------------------------------------

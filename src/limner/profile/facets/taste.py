@@ -56,18 +56,13 @@ class InterestVector:
         versions = catalog.versions_at(items, np.full(len(items), now))
         return self.vectors.of(catalog, items, versions).astype(np.float64)
 
-    def directions(self, vectors: F64, owner: I64, times: I64, w: F64) -> tuple[F64, F64]:
-        """(long, short): the unit vector of each owner, (owners, width); 0 where there is none.
+    def weights_of(self, times: I64, newest: I64, w: F64) -> tuple[F64, F64]:
+        """(long, short): what each event weighs as of its user's newest one.
 
-        `owner` numbers the users of these events from 0, ascending and without gaps.
+        So no age is too great for a float, and a direction has no length.
         """
-        starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
-        # counted from each one's newest event, so that no age is too great for a float
-        age = np.maximum.reduceat(times, starts)[owner] - times
-        long, short = (
-            _unit(np.add.reduceat(vectors * (w * np.exp2(age / -half))[:, None], starts))
-            for half in self.half_lives
-        )
+        age = newest - times
+        long, short = (w * np.exp2(age / -half) for half in self.half_lives)
         return long, short
 
     def read(self, view: View, now: int) -> list[Slot]:
@@ -76,9 +71,10 @@ class InterestVector:
         items, times, w = items[-NEWEST:], values["t"][-NEWEST:], values["w"][-NEWEST:]
         if not n:
             return []
-        owner = np.zeros(len(items), dtype=np.int64)
         vectors = self.vectors_of(view.catalog, items, now)
-        (long,), (short,) = self.directions(vectors, owner, times, w)
+        long, short = (
+            unit(weights @ vectors) for weights in self.weights_of(times, times.max(), w)
+        )
         if not long.any():
             return []
         turned = float(drift(long, short))
@@ -127,6 +123,7 @@ def drift(long: F64, short: F64) -> F64:
     return np.where(known, np.clip(1 - cosine, 0, 2), 0.0)
 
 
-def _unit(vectors: F64) -> F64:
+def unit(vectors: F64) -> F64:
+    """These scaled to length 1; 0 where there is no direction."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 1e-12, vectors / np.maximum(length, 1e-12), 0.0)
