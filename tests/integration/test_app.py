@@ -24,6 +24,7 @@ from limner.errors import KeyMissing, NotFound, StoreBusy, WipeDue
 from limner.events.batch import DAY, SECOND
 from limner.profile.facet import Entry, Slot
 from limner.profile.portrait import Portrait
+from limner.sources import beside, synthetic
 from limner.testing.shop import START, shop
 
 SHOP = shop()
@@ -535,3 +536,20 @@ def test_an_undo_that_meets_a_reader_is_finished_too(tmp_path: Path) -> None:
             app.portrait("stranger")
         assert app.record([stranger]).added == 1
         assert app.own_id(app.keys.pseudonym("stranger")) == "stranger"
+
+
+def test_an_import_read_beside_is_the_import_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways of reading give the same log: the second import adds nothing (law 2)."""
+    shop = synthetic.Shop(events=3_000, users=200, seed=3)
+    synthetic.write(shop, tmp_path / "events.parquet")
+    with Limner.open(config=settings(tmp_path)) as app:
+        monkeypatch.setattr(beside, "LEAST_BYTES", 0)
+        assert beside.worth_it(tmp_path / "events.parquet")
+        first = app.import_file(tmp_path / "events.parquet")
+        users = portraits(app)
+        monkeypatch.setattr(beside, "LEAST_BYTES", 1 << 60)
+        again = app.import_file(tmp_path / "events.parquet")
+        assert (first.entry.added, again.entry.added) == (3_000, 0)
+        assert portraits(app) == users

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from limner.events.log import Position
 from limner.events.raw import Import, ImportLedger, RawBatch, Refused
 from limner.model.protocol import Progress
-from limner.privacy.admit import Occurrences
+from limner.privacy.admit import Admitted, Occurrences
 from limner.profile.writer import Recorded
-from limner.sources import payloads, reading, rows
+from limner.sources import beside, payloads, reading
+from limner.sources import rows as given
 from limner.sources.columns import Kind
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def record(app: Limner, events: Any, *, source: str, kind: Kind, import_id: int)
     batches: Iterable[RawBatch]
     if kind == "events" and reading.are_rows(events):
         batches, unreadable = payloads.numbered_events(
-            rows.numbered([events] if isinstance(events, Mapping) else events),
+            given.numbered([events] if isinstance(events, Mapping) else events),
             where="record",
             now=app.now(),
             source=source,
@@ -85,18 +86,24 @@ def import_file(
     name = where or (str(path) if isinstance(path, str | Path) else "table")
     started = time.perf_counter()
     unreadable: deque[Refused] = deque()
-    batches = reading.ahead(
-        reading.read(path, kind, source, unreadable.append, columns, constants, name)
-    )
+    rows: Iterator[RawBatch | Admitted]
+    if beside.worth_it(path):
+        rows = beside.admitted(
+            path, kind=kind, source=source, columns=columns, constants=constants, where=name,
+            keys=app.keys, policy=app.writer.policy, refuse=unreadable.append,
+        )  # fmt: skip
+    else:
+        rows = reading.read(path, kind, source, unreadable.append, columns, constants, name)
+    batches: Iterator[RawBatch | Admitted] = reading.ahead(rows)
     first = next(batches, None)  # a file that cannot be read leaves no entry
     entry = app.store.imports.start(name, app._clock())
     shown: list[Refused] = []
     occurrences = Occurrences()
     total = reading.row_count(path)
-    for raw in chain([first] if first is not None else [], batches):
+    for batch in chain([first], batches) if first is not None else ():
         bad = [unreadable.popleft() for _ in range(len(unreadable))]
         recorded = app.writer.record(
-            raw,
+            batch,
             occurrences=occurrences,
             import_id=entry.import_id,
             refused=bad,

@@ -99,45 +99,55 @@ class Occurrences:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Rows that may go on, and the users among them that are new, sealed."""
+    """Rows that may go on, and the users they name: `pseudonyms` and, in the same order, `ids`.
+
+    `sealed` has those of them that are sealed already.
+    """
 
     raw: RawBatch
-    identities: list[Sealed]
+    pseudonyms: list[bytes]
+    ids: pa.Array
+    sealed: Mapping[bytes, Sealed] = field(default_factory=dict)
+
+    def identities(self, keys: Keys, known: Known) -> list[Sealed]:
+        """The users that are new, sealed. `known` says which pseudonyms have an identity; to say
+        no of one that has costs time only.
+        """
+        if not self.pseudonyms:
+            return []
+        new = np.flatnonzero(~known(self.pseudonyms)).tolist()
+        open_ = {self.pseudonyms[n]: n for n in new if self.pseudonyms[n] not in self.sealed}
+        fresh = keys.seal_all((self.ids[n].as_py(), pseudonym) for pseudonym, n in open_.items())
+        ready = {self.pseudonyms[n] for n in new} - open_.keys()
+        return fresh + [self.sealed[pseudonym] for pseudonym in ready]
 
 
-def admit(
-    raw: RawBatch,
-    keys: Keys,
-    policy: PrivacyConfig,
-    known: Known,
-    occurrences: Occurrences,
-) -> Admitted:
+def admit(raw: RawBatch, keys: Keys, policy: PrivacyConfig, occurrences: Occurrences) -> Admitted:
     """Rows under pseudonyms, each with its `digest` and `check`, less what `policy` takes away.
 
     An event is identified by (source, id): its own `source` if it has one, else that of the
     batch. Without an id it is identified by its content and the number of its occurrence in the
     file, which `occurrences` counts: one per file or request. Rows that bring their `digest` and
-    `check` (those of a quarantine) keep them. `known` says which pseudonyms the identity table
-    has; to say no of one that is there costs time only. Digests are made of the row as it came,
-    so a changed policy changes no identity.
+    `check` (those of a quarantine) keep them. Digests are made of the row as it came, so a
+    changed policy changes no identity.
     """
     table = raw.table.combine_chunks()
     if "digest" not in table.column_names:
         digest, check = _identify(table, raw.source, keys, occurrences)
         table = table.append_column("digest", digest).append_column("check", check)
-    unknown: dict[bytes, str] = {}
+    pseudonyms: list[bytes] = []
+    ids: list[pa.Array] = []
     for name in ("user_id", "target_user_id"):
         if name in table.column_names:
-            ids, pseudonyms = _pseudonymise(_column(table, name), keys)
-            new = np.flatnonzero(~known(list(ids.values()))) if ids else ()
-            named_ids = list(ids.items())
-            unknown.update((pseudonym, user) for user, pseudonym in map(named_ids.__getitem__, new))
-            table = table.set_column(table.column_names.index(name), name, pseudonyms)
+            own, coded = _pseudonymise(_column(table, name), keys)
+            pseudonyms += coded.dictionary.to_pylist()
+            ids.append(own)
+            table = table.set_column(table.column_names.index(name), name, coded)
     table = table.drop_columns(["content"])
     for name, action in policy.fields.items():
         table = _apply(table, name, _change(name, action), keys)
-    sealed = keys.seal_all((user, pseudonym) for pseudonym, user in unknown.items())
-    return Admitted(RawBatch(table, raw.where, raw.source), sealed)
+    every = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+    return Admitted(RawBatch(table, raw.where, raw.source), pseudonyms, every)
 
 
 def _identify(
@@ -178,8 +188,8 @@ def _identify(
     return column, pa.array(checks)
 
 
-def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[dict[str, bytes], pa.Array]:
-    """The ids of a column with their pseudonyms, and the column in pseudonyms; empty is null."""
+def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[pa.Array, pa.Array]:
+    """The different ids of a column, and the column in their pseudonyms; empty is null."""
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = _as_text(coded.dictionary)
     used = np.unique(pc.drop_null(coded.indices).to_numpy(zero_copy_only=False))
@@ -191,7 +201,7 @@ def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[dict[str, bytes], pa.Ar
     for code, user_id in ids.items():
         table[code] = places[user_id]
     codes = table[pc.fill_null(coded.indices, len(values)).to_numpy(zero_copy_only=False)]
-    return pseudonyms, pa.DictionaryArray.from_arrays(
+    return pa.array(list(pseudonyms), pa.string()), pa.DictionaryArray.from_arrays(
         pa.array(codes, mask=codes < 0), pa.array(list(pseudonyms.values()), pa.binary(16))
     )
 

@@ -73,7 +73,7 @@ class Keys:
                 mend="move it to a safe place first, or set LIMNER_KEY_FILE to another path",
             ) from None
         with os.fdopen(descriptor, "wb") as file:
-            file.write(keys._to_json())
+            file.write(keys.to_json())
             file.flush()
             os.fsync(file.fileno())
         sync(path.parent)
@@ -104,7 +104,7 @@ class Keys:
                 mend=f"chmod 600 {path}",
             )
         try:
-            return _from_json(text)
+            return cls.from_json(text)
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError):
             raise KeyMissing("this is no Limner key file", where=str(path), mend=_RESTORE) from None
 
@@ -189,7 +189,9 @@ class Keys:
             out.append(state.digest())
         return b"".join(out)
 
-    def _to_json(self) -> bytes:
+    def to_json(self) -> bytes:
+        """All of them, in the clear: for the key file, and for a process that shares them."""
+
         def spell(keys: Mapping[int, bytes]) -> dict[str, str]:
             return {str(version): key.hex() for version, key in keys.items()}
 
@@ -204,6 +206,24 @@ class Keys:
                 }
             )
         )
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Keys:
+        """What `to_json` gave. Raises one of several errors where it is something else."""
+        data: dict[str, Any] = msgspec.json.decode(text)
+        if data["limner_keys"] != _FORMAT:
+            raise ValueError(data["limner_keys"])
+
+        def read(keys: dict[str, str]) -> dict[int, bytes]:
+            return {int(version): _key(key) for version, key in keys.items()}
+
+        keys = cls(
+            int(data["version"]), read(data["pseudonym"]), read(data["master"]),
+            _key(data["digest"]),
+        )  # fmt: skip
+        if keys.version not in keys.pseudonym_keys or keys.version not in keys.master_keys:
+            raise KeyError(keys.version)
+        return keys
 
 
 BY_ID, BY_CONTENT, BY_REPEAT, CHECK = b"event id", b"event content", b"event repeat", b"check"
@@ -229,22 +249,6 @@ def named(source: str, event_id: str) -> bytes:
 def repeated(first: bytes, occurrence: int) -> bytes:
     """The message of a later row of equal content, from the digest of the first one."""
     return first + occurrence.to_bytes(8, "little")
-
-
-def _from_json(text: bytes) -> Keys:
-    data: dict[str, Any] = msgspec.json.decode(text)
-    if data["limner_keys"] != _FORMAT:
-        raise ValueError(data["limner_keys"])
-
-    def read(keys: dict[str, str]) -> dict[int, bytes]:
-        return {int(version): _key(key) for version, key in keys.items()}
-
-    keys = Keys(
-        int(data["version"]), read(data["pseudonym"]), read(data["master"]), _key(data["digest"])
-    )
-    if keys.version not in keys.pseudonym_keys or keys.version not in keys.master_keys:
-        raise KeyError(keys.version)
-    return keys
 
 
 def _key(text: str) -> bytes:

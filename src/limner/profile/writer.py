@@ -26,7 +26,7 @@ from limner.events.meant import Amendments, Meant
 from limner.events.norms import Norms
 from limner.events.raw import ALIAS, Quarantine, RawBatch, Refused
 from limner.events.rules import BITS, CleanConfig
-from limner.privacy.admit import Occurrences, PrivacyConfig, admit
+from limner.privacy.admit import Admitted, Occurrences, PrivacyConfig, admit
 from limner.privacy.identity import IdentityTable, Sealed
 from limner.privacy.keys import Keys
 from limner.profile.events import RESERVED
@@ -62,7 +62,7 @@ class Recorded:
 
 @dataclass(slots=True)
 class _Ticket:
-    raw: RawBatch
+    rows: RawBatch | Admitted
     occurrences: Occurrences
     import_id: int
     refused: tuple[Refused, ...]
@@ -98,6 +98,7 @@ class _Good:
     """A ticket's rows after cleaning."""
 
     ticket: _Ticket
+    where: str
     batch: EventBatch
     lines: I64
     refused: list[Refused]
@@ -133,7 +134,7 @@ class Writer:
 
     def record(
         self,
-        raw: RawBatch,
+        rows: RawBatch | Admitted,
         *,
         occurrences: Occurrences | None = None,
         import_id: int = 0,
@@ -154,7 +155,7 @@ class Writer:
         then nothing was changed.
         """
         ticket = _Ticket(
-            raw, occurrences or Occurrences(), import_id, tuple(refused), within, hold, policy
+            rows, occurrences or Occurrences(), import_id, tuple(refused), within, hold, policy
         )
         with self._line_lock:
             self._line.append(ticket)
@@ -183,8 +184,10 @@ class Writer:
         linked: dict[bytes, bytes] = {}
         for ticket in tickets:
             try:
-                policy = ticket.policy or self.policy
-                admitted = admit(ticket.raw, self.keys, policy, self._named, ticket.occurrences)
+                admitted = ticket.rows
+                if isinstance(admitted, RawBatch):
+                    policy = ticket.policy or self.policy
+                    admitted = admit(admitted, self.keys, policy, ticket.occurrences)
                 cleaned = clean(
                     admitted.raw,
                     now=self.clock(),
@@ -203,14 +206,15 @@ class Writer:
                 )
             wrong = self.amendments.refused(batch, linked)
             lines = cleaned.lines
-            no_alias = _refused(ticket.raw.where, batch, lines, "conflicting_alias", wrong)
+            no_alias = _refused(admitted.raw.where, batch, lines, "conflicting_alias", wrong)
             if wrong:
                 kept = np.setdiff1d(np.arange(len(batch)), list(wrong))
                 batch, lines = batch.take(kept), lines[kept]
-            identities.update((sealed.pseudonym, sealed) for sealed in admitted.identities)
+            new = admitted.identities(self.keys, self._named)
+            identities.update((sealed.pseudonym, sealed) for sealed in new)
             refused = [*ticket.refused, *cleaned.refused, *no_alias]
             found = cleaned.found + Counter(row.rule for row in (*ticket.refused, *no_alias))
-            good.append(_Good(ticket, batch, lines, refused, found))
+            good.append(_Good(ticket, admitted.raw.where, batch, lines, refused, found))
         if good:
             self._append(good, identities)
 
@@ -327,7 +331,7 @@ class Writer:
                     "a new id that corrects the first: corrects = the id"
                 )
                 clashing = _refused(
-                    one.ticket.raw.where,
+                    one.where,
                     one.batch,
                     one.lines,
                     "conflicting_id",

@@ -152,7 +152,7 @@ class Lint:
                 if known is not None and name in raw.table.column_names:
                     self._dangling(name, known, raw, lines)
         nobody = PrivacyConfig()
-        admitted = admit(raw, self._keys, nobody, _all_known, self._occurrences).raw
+        admitted = admit(raw, self._keys, nobody, self._occurrences).raw
         self._repeats(admitted, lines)
         out = clean(admitted, now=self._now, config=self._config, norms=self._norms)
         for refused in out.refused:
@@ -429,10 +429,6 @@ _SAID: Mapping[str, tuple[Level, str, str]] = {
         "they are kept and flagged; a facet can leave them out: flags = \"none\"",
     ),
 }  # fmt: skip
-
-
-def _all_known(pseudonyms: Sequence[bytes]) -> Bool:
-    return np.ones(len(pseudonyms), dtype=bool)
 
 
 def _spread(mask: Bool, at: npt.NDArray[np.intp], n: int) -> Bool:

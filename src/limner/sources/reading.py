@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from queue import Queue
-from typing import Any
+from queue import Empty, Queue
+from typing import Any, TypeVar
 
 from limner.errors import InputError
 from limner.events.raw import RawBatch, Refused
 from limner.sources import files
 from limner.sources.columns import Kind
+
+Batch = TypeVar("Batch")
 
 
 def are_rows(data: Any) -> bool:
@@ -56,9 +59,9 @@ def row_count(data: Any) -> int:
     return len(data) if hasattr(data, "__len__") and not isinstance(data, str) else 0
 
 
-def ahead(batches: Iterator[RawBatch], depth: int = 2) -> Iterator[RawBatch]:
+def ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
     """The same batches, read in another thread while the last one is being committed."""
-    queue: Queue[RawBatch | BaseException | None] = Queue(depth)
+    queue: Queue[Batch | BaseException | None] = Queue(depth)
     stop = threading.Event()
 
     def fill() -> None:
@@ -66,7 +69,9 @@ def ahead(batches: Iterator[RawBatch], depth: int = 2) -> Iterator[RawBatch]:
             for batch in batches:
                 queue.put(batch)
                 if stop.is_set():
-                    return
+                    break
+            if isinstance(batches, Generator):
+                batches.close()
             queue.put(None)
         except BaseException as error:
             queue.put(error)
@@ -80,3 +85,6 @@ def ahead(batches: Iterator[RawBatch], depth: int = 2) -> Iterator[RawBatch]:
             yield got
     finally:
         stop.set()
+        while thread.is_alive():  # it may wait for room
+            with suppress(Empty):
+                queue.get(timeout=0.1)

@@ -47,13 +47,10 @@ def admitted(
     fields: dict[str, str] | None = None,
     *,
     source: str = "shop",
-    known: set[bytes] | None = None,
     occurrences: Occurrences | None = None,
 ) -> Admitted:
     policy = PrivacyConfig(fields or {})
-    return admit(
-        raw(rows, source), KEYS, policy, having(known or set()), occurrences or Occurrences()
-    )
+    return admit(raw(rows, source), KEYS, policy, occurrences or Occurrences())
 
 
 def event(user_id: str | None = "ann@example.org", **columns: Any) -> dict[str, Any]:
@@ -72,7 +69,8 @@ def test_users_enter_under_their_pseudonyms() -> None:
     done = admitted([event(), event("ben"), event(None), event("  "), event()])
     ann, ben = KEYS.pseudonym("ann@example.org"), KEYS.pseudonym("ben")
     assert column(done, "user_id") == [ann, ben, None, None, ann]
-    assert {sealed.pseudonym: KEYS.unseal(sealed) for sealed in done.identities} == {
+    new = done.identities(KEYS, having(set()))
+    assert {sealed.pseudonym: KEYS.unseal(sealed) for sealed in new} == {
         ann: "ann@example.org",
         ben: "ben",
     }
@@ -80,8 +78,8 @@ def test_users_enter_under_their_pseudonyms() -> None:
 
 def test_known_users_are_not_sealed_again() -> None:
     known = {KEYS.pseudonym("ben")}
-    done = admitted([event("ann", target_user_id="cleo"), event("ben")], known=known)
-    assert [KEYS.unseal(sealed) for sealed in done.identities] == ["ann", "cleo"]
+    done = admitted([event("ann", target_user_id="cleo"), event("ben")])
+    assert [KEYS.unseal(new) for new in done.identities(KEYS, having(known))] == ["ann", "cleo"]
     assert column(done, "target_user_id") == [KEYS.pseudonym("cleo"), None]
 
 
@@ -97,7 +95,7 @@ def test_known_users_are_not_sealed_again() -> None:
 )
 def test_an_id_is_the_same_user_in_any_type(ids: pa.Array) -> None:
     table = pa.table({"user_id": ids, "content": pa.array([b"a", b"b", b"c"])})
-    done = admit(RawBatch(table, "x", "shop"), KEYS, OPEN, having(set()), Occurrences())
+    done = admit(RawBatch(table, "x", "shop"), KEYS, OPEN, Occurrences())
     assert column(done, "user_id") == [KEYS.pseudonym("7"), KEYS.pseudonym("8"), None]
 
 
@@ -120,7 +118,7 @@ def test_no_user_id_is_in_what_was_admitted(users: list[str]) -> None:
 def test_an_empty_batch_is_admitted() -> None:
     done = admitted([])
     assert len(done.raw) == 0
-    assert done.identities == []
+    assert done.identities(KEYS, having(set())) == []
     assert {"digest", "check"} <= set(done.raw.table.column_names)
 
 
@@ -129,9 +127,9 @@ def test_chunks_and_slices_make_no_difference() -> None:
     whole = raw(rows)
     chunked = pa.concat_tables([whole.table.slice(0, 4), whole.table.slice(4)])
     longer = raw([event("x"), *rows, event("y")]).table.slice(1, 9)
-    wanted = admit(whole, KEYS, OPEN, having(set()), Occurrences()).raw.table
+    wanted = admit(whole, KEYS, OPEN, Occurrences()).raw.table
     for table in (chunked, longer):
-        done = admit(RawBatch(table, "shop.csv", "shop"), KEYS, OPEN, having(set()), Occurrences())
+        done = admit(RawBatch(table, "shop.csv", "shop"), KEYS, OPEN, Occurrences())
         for name in ("digest", "check", "user_id"):
             assert column(done, name) == wanted.column(name).to_pylist()
 
@@ -261,7 +259,7 @@ def test_times_of_arrow_and_numbers_are_coarsened() -> None:
     ):
         table = pa.table({"user_id": ["a"], "content": [b"c"], "timestamp": values})
         policy = PrivacyConfig({"timestamp": "hour"})
-        done = admit(RawBatch(table, "x", "s"), KEYS, policy, having(set()), Occurrences())
+        done = admit(RawBatch(table, "x", "s"), KEYS, policy, Occurrences())
         found = done.raw.table.column("timestamp")
         if isinstance(wanted, int):
             found = found.cast(pa.int64())
