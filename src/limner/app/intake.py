@@ -33,6 +33,9 @@ class Imported:
 
     entry: Import
     seconds: float
+    """From the file to the durable log and folded portraits."""
+    surveying: float
+    """Seconds of the survey of all users after it."""
     refused: tuple[Refused, ...]
     """The first hundred; all of them are in quarantine."""
 
@@ -117,7 +120,6 @@ def import_file(
             app.save_snapshot(wait=False)
     progress("late rows", entry.rows, total)
     app.writer.settle()
-    app.renew_population()
     app.store.seal()
     if unreadable:
         last = Recorded(0, 0, tuple(unreadable), 0, Counter(row.rule for row in unreadable))
@@ -126,9 +128,11 @@ def import_file(
             app.store.quarantine.add(last.refused, import_id=entry.import_id, now=app.received())
             app.store.imports.save(entry)
         shown.extend(last.refused[: 100 - len(shown)])
+    folded = time.perf_counter()
+    app.renew_population()
     entry = replace(entry, finished_at=app._clock())
     app.store.imports.save(entry)
-    return Imported(entry, time.perf_counter() - started, tuple(shown))
+    return Imported(entry, folded - started, time.perf_counter() - folded, tuple(shown))
 
 
 def _save_added(imports: ImportLedger, entry: Import, recorded: Recorded) -> None:

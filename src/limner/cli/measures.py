@@ -105,6 +105,7 @@ class Bench:
         grown = _resident() - before
         self._filled = [
             Line("file to durable log to portraits", done.rate, "events/s", 150_000, True),
+            Line("the survey of all users after it", done.surveying, "s"),
             Line("resident growth a user", grown / max(len(app.state), 1) / 1024, "KB", 2.0),
             Line("log a row", (self.folder / "bench.db").stat().st_size / done.entry.rows, "bytes"),
         ]

@@ -408,10 +408,10 @@ class Writer:
                 users = [self.state.rows.key(row) for row in folded.late_users]
                 self.state.owed_users.update(user for user in users if user is not None)
                 self.state.owed_items.update(folded.late_items)
-                # what is in the log is counted once, so that a repeated import changes no flag
-                self.norms.observe(first + start, part, self._kinds)
                 if self.follower is not None:
                     self.follower.seen(first + start, meant)
+        # what is in the log is counted once, so that a repeated import changes no flag
+        self.norms.observe(first, batch, self._kinds)
 
     def settle(self) -> None:
         """Fold whoever is owed it again from the log: late users, and users of late items."""
