@@ -108,7 +108,9 @@ def _part(
             progress("users", first + len(batch) - start, stop - start)
         users = sorted(touched)
         with app.writer.lock:
-            found = differences(app.state, app.writer.folded_again(users), None, users)
+            found = differences(
+                app.state, app.writer.folded_again(users, app.state.position), None, users
+            )
         if swap:
             app.writer.refold(users)
             app.refresh_population()

@@ -28,7 +28,7 @@ from limner.events.robots import numbered
 from limner.events.rules import BITS, RULES, CleanConfig
 from limner.events.scales import MEASURES, distinct
 from limner.events.timestamps import Times
-from limner.events.typed import Typed, compact, dictionary, missing, nullable, settled
+from limner.events.typed import REPEATED, Typed, compact, dictionary, missing, nullable, settled
 from limner.events.vocabulary import (
     BY_HAND,
     DEFAULT_UNIT,
@@ -400,7 +400,7 @@ def _refuse(
     index = np.flatnonzero(verdict >= 0)
     table = raw.table.take(pa.array(index))
     lines = table.column("line").to_pylist()
-    names = [n for n in table.column_names if n not in ("line", "content")]
+    names = [n for n in table.column_names if n not in ("line", "content", REPEATED)]
     columns = [_shown(table.column(name)) for name in names]
     out = []
     for place, row in enumerate(index.tolist()):

@@ -13,6 +13,9 @@ from limner.events.timestamps import Times, to_micros
 
 _TEXT = SCHEMA.field("item_id").type
 
+REPEATED = "repeated"
+"""A column of the pieces of a batch: whether an earlier row of the whole has the same content."""
+
 
 class Typed:
     """The columns of a raw batch, each read as one of the types that `SCHEMA` wants."""
@@ -113,9 +116,18 @@ class Typed:
 
     def repeated(self, asked: Bool) -> Bool:
         """Of the rows `asked`, those without an event id whose content an earlier row has."""
+        if not asked.any():
+            return np.zeros(self.n, dtype=bool)
+        return self.again() & asked
+
+    def again(self) -> Bool:
+        """The rows without an event id whose content an earlier row of the batch has."""
+        if self._has(REPEATED):  # a piece of a batch, which was asked as a whole
+            known: Bool = self.column(REPEATED).to_numpy(zero_copy_only=False)
+            return known
         out = np.zeros(self.n, dtype=bool)
         name = "check" if self._has("check") else "content"
-        if not self._has(name) or self.n < 2 or not asked.any():
+        if not self._has(name) or self.n < 2:
             return out
         content = self.column(name)
         codes = content.to_numpy(zero_copy_only=False)
@@ -129,7 +141,7 @@ class Typed:
         out[first] = False
         if self._has("event_id"):
             out &= pc.is_null(self.column("event_id")).to_numpy(zero_copy_only=False)
-        return out & asked
+        return out
 
 
 def missing(array: pa.Array) -> Bool:

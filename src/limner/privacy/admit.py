@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from limner.errors import ConfigError
 from limner.events.batch import DAY, I64, PROPERTY, SECOND, Bool
 from limner.events.once import U64, SortedRuns
+from limner.events.pieces import piece
 from limner.events.raw import ITEM, USER, RawBatch
 from limner.privacy.identity import Sealed
 from limner.privacy.keys import BY_CONTENT, BY_ID, BY_REPEAT, CHECK, Keys, named, repeated
@@ -120,6 +121,17 @@ class Admitted:
         fresh = keys.seal_all((self.ids[n].as_py(), pseudonym) for pseudonym, n in open_.items())
         ready = {self.pseudonyms[n] for n in new} - open_.keys()
         return fresh + [self.sealed[pseudonym] for pseudonym in ready]
+
+    def part(self, start: int, stop: int) -> Admitted:
+        """Some of the rows, and the users that these name."""
+        raw = piece(self.raw, start, stop)
+        here: set[bytes] = set()
+        for name in ("user_id", "target_user_id"):
+            if name in raw.table.column_names:
+                here.update(_column(raw.table, name).dictionary.to_pylist())
+        kept = [n for n, pseudonym in enumerate(self.pseudonyms) if pseudonym in here]
+        pseudonyms = [self.pseudonyms[n] for n in kept]
+        return Admitted(raw, pseudonyms, self.ids.take(pa.array(kept, pa.int64())), self.sealed)
 
 
 def admit(raw: RawBatch, keys: Keys, policy: PrivacyConfig, occurrences: Occurrences) -> Admitted:

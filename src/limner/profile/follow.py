@@ -369,7 +369,6 @@ class Following:
                     )
                 with self._writer.commit_lock:
                     users += self._take(rows[start : start + PORTION], tasks)
-                time.sleep(0.0005)  # locks are not fair: let a commit that waits go first
             with self._writer.commit_lock:
                 if self._pending is pending and self._recovered:
                     self._done.update((name, position) for name in tasks)

@@ -1,8 +1,8 @@
 """The one writer: admit, clean, append, fold, and only then acknowledge.
 
-Whoever records puts rows in line and asks for the writer's lock; who gets it commits everything
-that is in line as one micro-batch (group commit), so a commit is small under light load and large
-under heavy load, and nobody waits for more than the commit before their own.
+Whoever records puts rows in line and waits for a turn; who gets it commits everything that is in
+line as one micro-batch (group commit), so a commit is small under light load and large under heavy
+load. Few rows are live events and go first; many rows are taken in pieces while live events come.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from time import monotonic, sleep
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +26,7 @@ from limner.events.clean import clean
 from limner.events.log import EventLog, Position
 from limner.events.meant import Amendments, Meant
 from limner.events.norms import Norms
+from limner.events.pieces import cut
 from limner.events.raw import ALIAS, Quarantine, RawBatch, Refused
 from limner.events.rules import BITS, CleanConfig
 from limner.privacy.admit import Admitted, Occurrences, PrivacyConfig, admit
@@ -32,6 +35,19 @@ from limner.privacy.keys import Keys
 from limner.profile.events import RESERVED
 from limner.profile.merge import NEVER
 from limner.profile.state import ProfileState
+from limner.profile.turns import Turns
+
+LIVE = 64
+"""Rows up to which a ticket is of live events, which go before others."""
+
+LIVE_FOR = 1.0
+"""Seconds after a live event in which more are expected, and nobody holds them up."""
+
+PIECE = 256
+"""Rows of a longer ticket that are taken in one turn while live events come."""
+
+REFOLDED = 4
+"""Users owed a refold who are taken in one turn."""
 
 ONE_BY_ONE = 64
 """Users up to which a refold looks each one up; beyond, it reads the log once for all."""
@@ -59,16 +75,40 @@ class Recorded:
         """How many rows came."""
         return self.added + self.repeated + len(self.refused)
 
+    def plus(self, later: Recorded) -> Recorded:
+        """What became of these rows and of later ones."""
+        return Recorded(
+            self.added + later.added,
+            self.repeated + later.repeated,
+            self.refused + later.refused,
+            later.as_of,
+            self.found + later.found,
+        )
+
+
+@dataclass(slots=True)
+class _Owed:
+    """What a commit leaves to be folded again from the log: users, and whoever touched items."""
+
+    users: set[bytes] = field(default_factory=set)
+    items: set[int] = field(default_factory=set)
+
+    def add(self, other: _Owed) -> None:
+        self.users |= other.users
+        self.items |= other.items
+
+    def __bool__(self) -> bool:
+        return bool(self.users or self.items)
+
 
 @dataclass(slots=True)
 class _Ticket:
-    rows: RawBatch | Admitted
-    occurrences: Occurrences
+    rows: Admitted
     import_id: int
     refused: tuple[Refused, ...]
     within: Callable[[Recorded], None] | None = None
     hold: bool = True
-    policy: PrivacyConfig | None = None
+    owed: _Owed = field(default_factory=_Owed)
     result: Recorded | None = None
     error: BaseException | None = None
 
@@ -127,10 +167,14 @@ class Writer:
     broken: bool = False
     """Whether the state is half folded: a fold failed, and so did building it anew."""
     lock: threading.RLock = field(default_factory=threading.RLock)
-    commit_lock: threading.RLock = field(default_factory=threading.RLock)
+    commit_lock: Turns = field(default_factory=Turns)
     follower: Follower | None = None
     _line: list[_Ticket] = field(default_factory=list)
     _line_lock: threading.Lock = field(default_factory=threading.Lock)
+    _live_at: float = -LIVE_FOR
+    """When a live event came last, by `monotonic`."""
+    _settling: list[set[bytes]] = field(default_factory=list)
+    """Users being folded again at this moment who had no event since that began."""
 
     def record(
         self,
@@ -151,27 +195,69 @@ class Writer:
         rows of the same source that could not even be read: they go to quarantine in the same
         transaction. `within` is called inside that transaction with what will be true when it
         ends, for whoever keeps a book of it; without `hold` what is refused is left to it, else
-        it goes to quarantine; `policy` stands for the writer's own. Raises what the store raises;
-        then nothing was changed.
+        it goes to quarantine; `policy` stands for the writer's own.
+
+        While live events come, more than `PIECE` rows are taken in as several transactions;
+        `within` is called in each with the sum so far. Raises what the store raises; then nothing
+        was changed but by the pieces before, and the same rows sent again add the others (law 2).
         """
-        ticket = _Ticket(
-            rows, occurrences or Occurrences(), import_id, tuple(refused), within, hold, policy
-        )
+        occurrences = occurrences or Occurrences()
+        admitted = rows
+        if isinstance(admitted, RawBatch):
+            admitted = admit(admitted, self.keys, policy or self.policy, occurrences)
+        if settle and len(admitted.raw) <= LIVE:
+            return self._record_live(_Ticket(admitted, import_id, tuple(refused), within, hold))
+        done, owed, start = Recorded(0, 0, (), 0), _Owed(), 0
+        whole = None
+        while True:
+            began = monotonic()
+            with self.commit_lock:
+                part, stop = admitted, len(admitted.raw)
+                if start or (stop > PIECE and self._live):
+                    whole = whole or replace(admitted, raw=cut(admitted.raw))
+                    stop = min(start + PIECE, stop) if self._live else stop
+                    part = whole.part(start, stop)
+                told = within and partial(_told, within, done)
+                first = () if start else tuple(refused)
+                ticket = _Ticket(part, import_id, first, told, hold)
+                self._commit([ticket])
+                if self.follower is not None:
+                    self.follower.committed(live=settle)
+            owed.add(ticket.owed)
+            done, start = done.plus(_result(ticket)), stop
+            if start >= len(admitted.raw):
+                break
+            if self._live:  # half of the time is for live events
+                sleep(monotonic() - began)
+        if settle and owed:
+            self._settle_followed(owed)
+        return done
+
+    def _record_live(self, ticket: _Ticket) -> Recorded:
+        self._live_at = monotonic()
         with self._line_lock:
             self._line.append(ticket)
-        with self.commit_lock:
+        with self.commit_lock.quick():
             if ticket.result is None and ticket.error is None:
                 with self._line_lock:
                     tickets, self._line = self._line, []
                 self._commit(tickets)
-            if settle and (self.state.owed_users or self.state.owed_items):
-                self.settle()
-            if self.follower is not None:
-                self.follower.committed(live=settle)
-        if ticket.error is not None:
-            raise ticket.error
-        assert ticket.result is not None
-        return ticket.result
+            if self.follower is not None and not ticket.owed:
+                self.follower.committed(live=True)
+        if ticket.owed:
+            self._settle_followed(ticket.owed)
+        return _result(ticket)
+
+    @property
+    def _live(self) -> bool:
+        """Whether live events come at present."""
+        return monotonic() - self._live_at < LIVE_FOR
+
+    def _settle_followed(self, owed: _Owed) -> None:
+        self._settle(owed)
+        if self.follower is not None:
+            with self.commit_lock:
+                self.follower.committed(live=True)
 
     @property
     def meant(self) -> Meant:
@@ -185,9 +271,6 @@ class Writer:
         for ticket in tickets:
             try:
                 admitted = ticket.rows
-                if isinstance(admitted, RawBatch):
-                    policy = ticket.policy or self.policy
-                    admitted = admit(admitted, self.keys, policy, ticket.occurrences)
                 cleaned = clean(
                     admitted.raw,
                     now=self.clock(),
@@ -247,7 +330,7 @@ class Writer:
                 one.ticket.error = error
             return
         try:
-            self._follow(appended.first, fresh)
+            owed = self._follow(appended.first, fresh)
         except Exception as error:
             failed = StoreError(
                 f"the rows are in the log, but the portraits cannot take them in ({error!r})",
@@ -258,20 +341,21 @@ class Writer:
                 ticket.error = failed
             return
         for ticket, result in results:
+            ticket.owed = owed
             ticket.result = replace(result, as_of=self.state.position)
 
-    def _follow(self, first: Position, batch: EventBatch) -> None:
+    def _follow(self, first: Position, batch: EventBatch) -> _Owed:
         """Fold what was appended; a state that a failure left half folded is built anew."""
         try:
             if self.broken or self.state.position != first:
                 self.rebuild()
-            else:
-                self._fold(first, batch)
+                return _Owed()
+            return self._fold(first, batch)
         except Exception:
             if not self.broken:
                 self.broken = True
                 self.rebuild()
-                return
+                return _Owed()
             raise
 
     def rebuild(self, progress: Callable[[int, int], None] | None = None) -> None:
@@ -294,8 +378,9 @@ class Writer:
             amendments=Amendments(),
             broken=False,
             lock=threading.RLock(),
-            commit_lock=threading.RLock(),
+            commit_lock=Turns(),
             follower=None,
+            _settling=[],
         )
 
     def take_over(self, beside: Writer) -> None:
@@ -392,7 +477,8 @@ class Writer:
 
     # -- the state follows the log -----------------------------------------------------------
 
-    def _fold(self, first: Position, batch: EventBatch) -> None:
+    def _fold(self, first: Position, batch: EventBatch) -> _Owed:
+        owed = _Owed()
         for start in range(0, len(batch), SLICE):
             part = batch.slice(start, min(start + SLICE, len(batch)))
             with self.lock:
@@ -401,28 +487,85 @@ class Writer:
                     if self.follower is not None:
                         self.follower.leave(self.state.rows.get(user, -1))
                     if self.state.join(user, into):
-                        self.state.owed_users.add(into)
-                self.state.owed_users.update(learned.owed)
+                        owed.users.add(into)
+                owed.users |= learned.owed
                 meant = self.amendments.follow(part)
                 folded = self.state.fold(first + start, meant)
                 users = [self.state.rows.key(row) for row in folded.late_users]
-                self.state.owed_users.update(user for user in users if user is not None)
-                self.state.owed_items.update(folded.late_items)
+                owed.users.update(user for user in users if user is not None)
+                owed.items.update(folded.late_items)
+                self.state.owed_users |= owed.users
+                self.state.owed_items |= owed.items
+                if self._settling:
+                    here = users_in(meant).union(*learned.joined)
+                    for settling in self._settling:
+                        settling -= here
                 if self.follower is not None:
                     self.follower.seen(first + start, meant)
         # what is in the log is counted once, so that a repeated import changes no flag
         self.norms.observe(first, batch, self._kinds)
+        return owed
 
     def settle(self) -> None:
         """Fold whoever is owed it again from the log: late users, and users of late items."""
+        self._settle(_Owed(self.state.owed_users, self.state.owed_items))
+
+    def _settle(self, asked: _Owed) -> None:
+        """Settle what is owed of this."""
         with self.commit_lock:
-            if self.state.owed_items:
-                self.state.owed_users.update(self._users_of(self.state.owed_items))
-            self.refold(sorted(self.state.owed_users))
-            if self.follower is not None:
-                self.follower.refolded(self.state.owed_users)
-            self.state.owed_items.clear()
-            self.state.owed_users.clear()
+            state, position = self.state, self.state.position
+            items = asked.items & state.owed_items
+        # who has an event of such an item later has it with the right version
+        found = self._users_of(items, position) if items else set()
+        with self.commit_lock:
+            if self.state is not state:
+                return  # built anew meanwhile: nothing is owed from before
+            state.owed_users |= found
+            state.owed_items -= items
+            due = sorted((asked.users | found) & state.owed_users)
+        for _ in range(2):
+            due = self._refold_beside(due)
+        with self.commit_lock:  # who has one event after the other
+            left = [user for user in due if user in self.state.owed_users]
+            self.refold(left)
+            self._settled(left)
+
+    def _settled(self, users: Sequence[bytes]) -> None:
+        if users and self.follower is not None:
+            self.follower.refolded(users)
+        self.state.owed_users.difference_update(users)
+
+    def _refold_beside(self, users: Sequence[bytes]) -> list[bytes]:
+        """Fold these users again while others commit; return those who had events meanwhile.
+
+        The log is read without a turn, as far as it reached when that began.
+        """
+        unread = list(users)
+        touched: list[bytes] = []
+        while unread:
+            # many are read in one pass; few one by one, so that each is soon done
+            take = len(unread) if len(unread) > ONE_BY_ONE else REFOLDED
+            part, unread = unread[:take], unread[take:]
+            calm = set(part)
+            with self.commit_lock:
+                state, rewritten, stop = self.state, self.rewritten, self.state.position
+                self._settling.append(calm)
+            try:
+                beside = self.folded_again(part, stop)
+                for start in range(0, len(part), REFOLDED):
+                    with self.commit_lock:
+                        if self.state is not state or self.rewritten != rewritten:
+                            return [*touched, *part[start:], *unread]
+                        now = [user for user in part[start : start + REFOLDED] if user in calm]
+                        now = [user for user in now if user in state.owed_users]
+                        self._replace(now, beside)
+                        self._settled(now)
+                        calm.difference_update(now)
+            finally:
+                with self.commit_lock:
+                    self._settling = [one for one in self._settling if one is not calm]
+            touched += [user for user in part if user in state.owed_users]
+        return touched
 
     def catch_up(
         self, progress: Callable[[int, int], None] | None = None, stop: Position | None = None
@@ -439,11 +582,11 @@ class Writer:
         self.settle()
         return head - start
 
-    def _users_of(self, items: set[int]) -> set[bytes]:
-        """The users who have an event with one of these items."""
+    def _users_of(self, items: set[int], stop: Position) -> set[bytes]:
+        """The users who have an event with one of these items before `stop`."""
         names = pa.array([self.state.catalog.ids.values[item] for item in items], pa.string())
         found: set[bytes] = set()
-        for _, batch in self.log.read(0, self.state.position):
+        for _, batch in self.log.read(0, stop):
             codes, values = batch.codes("item_id")
             wanted = np.isin(codes, np.flatnonzero(np.isin(values, names.to_pylist())))
             users, known = batch.codes("user_id")
@@ -483,7 +626,9 @@ class Writer:
         """
         if not users:
             return
-        beside = self.folded_again(users)
+        self._replace(users, self.folded_again(users, self.state.position))
+
+    def _replace(self, users: Sequence[bytes], beside: ProfileState) -> None:
         for user in users:
             with self.lock:
                 row = self.state.rows.get(user)
@@ -492,16 +637,16 @@ class Writer:
                     if user in beside.rows:
                         self.state.absorb(row, beside, beside.rows[user])
 
-    def folded_again(self, users: Sequence[bytes]) -> ProfileState:
-        """These users in a state of their own, from all their rows of the log."""
+    def folded_again(self, users: Sequence[bytes], stop: Position) -> ProfileState:
+        """These users in a state of their own, from all their rows of the log before `stop`."""
         with self.lock:
             beside = self.state.scratch()
         if len(users) <= ONE_BY_ONE:
             for user in users:
-                positions, batch = self.meant.events_of(user, known_at=self.state.position)
+                positions, batch = self.meant.events_of(user, known_at=stop)
                 self._refold_into(beside, batch, positions)
         else:
-            for positions, batch in self.meant.read(self.state.position, users=set(users)):
+            for positions, batch in self.meant.read(stop, users=set(users)):
                 self._refold_into(beside, batch, positions)
         return beside
 
@@ -542,6 +687,17 @@ class Writer:
                 )
         positions = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
         return positions, users, shared, named
+
+
+def _told(within: Callable[[Recorded], None], done: Recorded, result: Recorded) -> None:
+    within(done.plus(result))
+
+
+def _result(ticket: _Ticket) -> Recorded:
+    if ticket.error is not None:
+        raise ticket.error
+    assert ticket.result is not None
+    return ticket.result
 
 
 def _of_kept(found: Counter[str], flags: pa.Array, kept: Bool) -> Counter[str]:
