@@ -55,6 +55,9 @@ SCHEMA = pa.schema(
 )
 """Columns that every batch has, in this order; property columns follow."""
 
+_NAMES = SCHEMA.names
+_TYPES = dict(zip(_NAMES, SCHEMA.types, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -95,17 +98,18 @@ class EventBatch:
     def __init__(self, table: pa.Table) -> None:
         self._codes: dict[str, tuple[I32, list[Any]]] = {}
         names = table.column_names  # asked once: Arrow makes the list anew each time
-        for name in SCHEMA.names:
-            if name not in names:
-                table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
         properties = sorted(n for n in names if n.startswith(PROPERTY))
-        table = table.select(SCHEMA.names + properties).combine_chunks()
-        for declared in SCHEMA:
-            if table.schema.field(declared.name).type != declared.type:
-                raise ValueError(
-                    f"column {declared.name} is {table.schema.field(declared.name).type}, "
-                    f"not {declared.type}"
-                )
+        wanted = _NAMES + properties
+        if names != wanted:
+            for name in _NAMES:
+                if name not in names:
+                    table = table.append_column(name, pa.nulls(len(table), _TYPES[name]))
+            table = table.select(wanted)
+        if any(column.num_chunks != 1 for column in table.columns):
+            table = table.combine_chunks()
+        for name, found in zip(_NAMES, table.schema.types, strict=False):
+            if found != _TYPES[name]:
+                raise ValueError(f"column {name} is {found}, not {_TYPES[name]}")
         self.table = table
 
     def __len__(self) -> int:
@@ -303,11 +307,10 @@ def _number(value: object, missing: float) -> float:
 
 def concat(batches: Sequence[EventBatch]) -> EventBatch:
     """Batches end to end; a property whose type differs between them becomes text."""
-    tables = [batch.table for batch in batches if len(batch)]
-    if not tables:
-        return EventBatch.empty()
-    if len(tables) == 1:
-        return EventBatch(tables[0])
+    filled = [batch for batch in batches if len(batch)]
+    if len(filled) < 2:
+        return filled[0] if filled else EventBatch.empty()
+    tables = [batch.table for batch in filled]
     types: dict[str, pa.DataType] = {}
     for table in tables:
         for field_ in table.schema:

@@ -83,7 +83,9 @@ class Norms:
         self._count(first, batch)
 
     def _count(self, first: Position, batch: EventBatch) -> None:
-        flags = pc.fill_null(batch.array("flags"), 0).to_numpy(zero_copy_only=False)
+        given = batch.array("flags")
+        given = given.fill_null(0) if given.null_count else given
+        flags = given.to_numpy(zero_copy_only=False)
         if not flags.any():
             return
         received = batch.times("received_at")

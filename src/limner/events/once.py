@@ -174,7 +174,8 @@ def halves(digests: pa.Array) -> tuple[U64, U64]:
 
 def checks_of(check: pa.Array) -> U64:
     """The `check` column as uint64, 0 where null."""
-    values: U64 = check.fill_null(0).to_numpy(zero_copy_only=False)
+    check = check.fill_null(0) if check.null_count else check
+    values: U64 = check.to_numpy(zero_copy_only=False)
     return values
 
 

@@ -168,12 +168,23 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     return array if array.type == wanted else array.cast(wanted)
 
 
+def blank_in(values: pa.Array) -> int:
+    """Where the empty text is among these, −1 if it is not.
+
+    Few are looked at here: Arrow's search starts by handing out work to threads.
+    """
+    if len(values) > 64:
+        return int(pc.index(values, "").as_py())
+    texts = values.to_pylist()
+    return texts.index("") if "" in texts else -1
+
+
 def encoded(array: pa.Array) -> pa.Array:
     """As dictionary<int32, string>; blank text is null."""
     if not pa.types.is_dictionary(array.type):
         array = _cast(array, pa.string()).dictionary_encode()
     values = _cast(array.dictionary, pa.string())
-    blank = pc.index(values, "").as_py()
+    blank = blank_in(values)
     if blank < 0 and array.type == _TEXT:
         return array
     indices = _cast(array.indices, pa.int32())

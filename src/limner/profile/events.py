@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from limner.catalog.catalog import Catalog, hash64
 from limner.errors import ConfigError
@@ -101,7 +100,8 @@ class Events:
         """64-bit hash of each event's group; 0 where it has none."""
         array = self.batch.array("group_id")
         table = np.append(text_hashes(array.dictionary) >> np.uint64(1), np.uint64(0))
-        codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+        indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
+        codes = indices.to_numpy(zero_copy_only=False)
         group: I64 = table.astype(np.int64)[codes]
         return group
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from limner.events.batch import I64, PROPERTY
 from limner.events.raw import ITEM, USER, RawBatch
+from limner.events.typed import blank_in
 from limner.sources.columns import Columns, Kind
 from limner.sources.content import joined
 from limner.sources.settle import Settled, text_column
@@ -124,7 +125,7 @@ def _words(array: pa.Array) -> pa.Array:
     encoded = array.dictionary_encode()
     values = _text(encoded.dictionary)
     trimmed = pc.utf8_trim_whitespace(values)
-    if trimmed.equals(values) and pc.index(values, "").as_py() < 0:
+    if trimmed.equals(values) and blank_in(values) < 0:
         return pa.DictionaryArray.from_arrays(encoded.indices, values)
     blank = pa.scalar(None, pa.string())
     trimmed = pc.if_else(pc.equal(trimmed, ""), blank, trimmed)

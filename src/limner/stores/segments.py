@@ -13,7 +13,6 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
 from limner.errors import StoreCorrupt
@@ -81,9 +80,11 @@ def time_range(batches: Sequence[EventBatch]) -> tuple[int | None, int | None]:
     """The first and last event time, None where no row has one."""
     low, high = None, None
     for batch in batches:
-        found = pc.min_max(batch.array("timestamp"))
-        first, last = found["min"].as_py(), found["max"].as_py()
-        if first is not None:
+        given = batch.array("timestamp")
+        given = given.drop_null() if given.null_count else given
+        if len(given):
+            times = given.to_numpy(zero_copy_only=False)
+            first, last = int(times.min()), int(times.max())
             low = first if low is None else min(low, first)
             high = last if high is None else max(high, last)
     return low, high
@@ -97,9 +98,13 @@ def compact(table: pa.Table) -> pa.Table:
     for index, field in enumerate(table.schema):
         if not pa.types.is_dictionary(field.type) or not len(table):
             continue
-        array = table.column(index).combine_chunks()
+        column = table.column(index)
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         size = len(array.dictionary)
-        codes = pc.fill_null(array.indices, size).to_numpy(zero_copy_only=False)
+        if size == len(array) == 1 and not array.null_count:
+            continue
+        indices = array.indices.fill_null(size) if array.null_count else array.indices
+        codes = indices.to_numpy(zero_copy_only=False)
         if len(codes) * 16 < size:
             used, places = np.unique(codes, return_inverse=True)
             used = used[used < size]
@@ -134,6 +139,11 @@ def gathered(parts: Sequence[pa.Table]) -> EventBatch:
                 columns[field.name] = column
         batches.append(EventBatch(pa.table(columns)))
     return concat(batches)
+
+
+def merged_batches(tables: Sequence[pa.Table]) -> list[EventBatch]:
+    """Small tables of neighbouring segments as few batches, in order."""
+    return [gathered(list(alike)) for _, alike in groupby(tables, key=lambda table: table.schema)]
 
 
 def emptied(batch: EventBatch, rows: Bool, *, forget: bool) -> EventBatch:

@@ -34,6 +34,7 @@ from limner.stores.segments import (
     encode,
     fingerprint,
     gathered,
+    merged_batches,
     time_range,
     together,
     without_target,
@@ -150,9 +151,16 @@ class SqliteLog:
         """Merge small neighbouring segments, and make what is new quick to find.
 
         A segment is merged with the one before it once it has as many rows, so a row is
-        rewritten a logarithmic number of times. One transaction a merge: a writer waits for one
-        at most.
+        rewritten a logarithmic number of times. What is merged is made ready beside the writer,
+        and takes the place of its parts in a short transaction.
         """
+        self.join()
+        self._tidy()
+        self._unsealed = 0
+        self._lookup.extend(_head, LOOKUP_ROWS, self._forget_digests)
+
+    def _tidy(self) -> None:
+        """Merge small neighbouring segments."""
         self._small = 0
         groups: list[tuple[int, Position, Position]] = []  # rows, first and last `first`
         for first, count in self._database.query("SELECT first, count FROM segment ORDER BY first"):
@@ -165,13 +173,10 @@ class SqliteLog:
         for _, first, last in groups:
             if first != last:
                 self._merge(first, last)
-        self.join()
-        self._unsealed = 0
-        self._lookup.extend(_head, LOOKUP_ROWS, self._forget_digests)
 
     def join(self) -> None:
         """Wait for what is done beside the writer."""
-        if self._beside is not None and self._beside is not threading.current_thread():
+        if self._beside is not None:
             self._beside.join()
 
     def sweep(self) -> None:
@@ -179,30 +184,41 @@ class SqliteLog:
         self._lookup.sweep()
 
     def _merge(self, first: Position, last: Position) -> None:
-        """Make one segment of those from the one at `first` to the one at `last`."""
-        where = "WHERE first BETWEEN ? AND ?"
+        """Make one segment of those from the one at `first` to the one at `last`.
+
+        If any of them was changed meanwhile they stay, for another time.
+        """
+        where = "FROM segment WHERE first BETWEEN ? AND ?"
+        rows = self._database.query(
+            f"SELECT first, count, hash, body {where} ORDER BY first", first, last
+        )
+        tables = [table for row in rows for table in _opened(row).tables]
+        merged = _row(first, merged_batches(tables))
         with self._database.transaction() as connection:
-            rows = connection.execute(
-                f"SELECT first, count, hash, body FROM segment {where} ORDER BY first",
-                (first, last),
+            now = connection.execute(
+                f"SELECT first, count, hash {where} ORDER BY first", (first, last)
             ).fetchall()
-            batches = [batch for row in rows for batch in _opened(row).batches]
-            connection.execute(f"DELETE FROM segment {where}", (first, last))
-            _insert(connection, first, batches)
+            if now == [row[:3] for row in rows]:
+                connection.execute(f"DELETE {where}", (first, last))
+                connection.execute(_INSERT, merged)
 
     def _seal_if_many(self) -> None:
         self._lookup.settle()
-        if self._small >= SMALL_SEGMENTS:
-            self.seal()
-        if self._unsealed >= SPILL_ROWS and not (self._beside and self._beside.is_alive()):
-            self._unsealed = 0
-            self._beside = threading.Thread(target=self._extend, name="limner-lookup", daemon=True)
+        many = self._small >= SMALL_SEGMENTS or self._unsealed >= SPILL_ROWS
+        if many and not (self._beside and self._beside.is_alive()):
+            self._beside = threading.Thread(
+                target=self._seal_beside, name="limner-seal", daemon=True
+            )
             self._beside.start()
 
-    def _extend(self) -> None:
+    def _seal_beside(self) -> None:
         # what fails here (a full disk) is tried again, and raised, by the next sealing
         with suppress(LimnerError, OSError):
-            self._lookup.extend(_head, LOOKUP_ROWS, self._forget_digests)
+            if self._small >= SMALL_SEGMENTS:
+                self._tidy()
+            if self._unsealed >= SPILL_ROWS:
+                self._unsealed = 0
+                self._lookup.extend(_head, LOOKUP_ROWS, self._forget_digests)
 
     def _forget_indices(self) -> None:
         # Built again from what was committed; a failed transaction is too rare to undo in place.
@@ -296,13 +312,18 @@ class SqliteLog:
             return count
 
 
+_INSERT = "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)"
+
+
 def _insert(connection: sqlite3.Connection, first: Position, batches: list[EventBatch]) -> None:
+    connection.execute(_INSERT, _row(first, batches))
+
+
+def _row(first: Position, batches: list[EventBatch]) -> tuple[Any, ...]:
+    """A segment as its table's row."""
     body = encode(batches)
     count = sum(len(batch) for batch in batches)
-    connection.execute(
-        "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)",
-        (first, count, *time_range(batches), fingerprint(body), body),
-    )
+    return first, count, *time_range(batches), fingerprint(body), body
 
 
 def _head(connection: sqlite3.Connection) -> Position:
