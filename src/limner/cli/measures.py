@@ -7,6 +7,7 @@ something is to be killed, a process of its own is.
 from __future__ import annotations
 
 import gc
+import json
 import resource
 import signal
 import subprocess
@@ -14,15 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from limner.app import Limner
 from limner.config import Config, parse
-from limner.events.batch import I64
+from limner.errors import StoreError
+from limner.events.batch import DAY, I64
 from limner.model.protocol import Progress
 from limner.sources import synthetic
 from limner.sources.synthetic import Shop, user_name
@@ -67,24 +70,19 @@ class Bench:
     @property
     def events(self) -> Path:
         """The shop's events as a Parquet file."""
-        path = self.folder / "events.parquet"
-        if not path.exists():
-            synthetic.write(self.shop, path, lambda done, of: self.progress("generate", done, of))
-        return path
+        return _events(self.folder / "events.parquet", self.shop, self.progress)
 
     def settings(self, name: str = "bench") -> Config:
         """Those of a shop, with every facet that it has by default, and its own store."""
-        return parse({"store": f"sqlite:///{self.folder / name}.db", "clock": "events"})
+        return _settings(self.folder / f"{name}.db")
 
     @property
     def app(self) -> Limner:
         """The store, filled and open."""
         if self._app is None:
-            if (self.folder / "bench.db").exists():
-                self._app = Limner.open(config=self.settings())
-            else:
-                self._fill()
-        assert self._app is not None
+            if not (self.folder / "bench.db").exists():
+                self.filling()
+            self._app = Limner.open(config=self.settings())
         return self._app
 
     def close(self) -> None:
@@ -93,22 +91,29 @@ class Bench:
             self._app.close()
             self._app = None
 
-    def _fill(self) -> None:
-        path = self.events
-        app = self._app = Limner.open(config=self.settings())
-        app.import_file(synthetic.items(self.shop), kind="items")
-        gc.collect()
-        before = _resident()
-        done = app.import_file(path, progress=self.progress)
-        app.snapshots.join()
-        gc.collect()
-        grown = _resident() - before
-        self._filled = [
-            Line("file to durable log to portraits", done.rate, "events/s", 150_000, True),
-            Line("the survey of all users after it", done.surveying, "s"),
-            Line("resident growth a user", grown / max(len(app.state), 1) / 1024, "KB", 2.0),
-            Line("log a row", (self.folder / "bench.db").stat().st_size / done.entry.rows, "bytes"),
-        ]
+    def _fill(self, name: str, shop: Shop) -> dict[str, float]:
+        """Fill a store in a process of its own, and what it says of it (`fill`).
+
+        So that no memory that this process has used before is filled instead of new.
+        """
+        command = [sys.executable, "-c", _FILLS, str(self.folder), name]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as child:
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(json.dumps(asdict(shop)))
+            child.stdin.close()
+            said: Any = None
+            for line in child.stdout:
+                said = json.loads(line)
+                if isinstance(said, list):
+                    self.progress(*said)
+        if child.returncode or not isinstance(said, dict):
+            raise StoreError(
+                "the process that fills a store for the bench failed",
+                where=str(self.folder),
+                mend="see what it said above",
+            )
+        return said
 
     # -- the figures -------------------------------------------------------------------------
 
@@ -116,9 +121,15 @@ class Bench:
         """Import rate and memory, of a store that this process filled."""
         if not self._filled:
             self.close()
-            for old in self.folder.glob("bench.db*"):
-                old.unlink()
-            self._fill()
+            self._fresh("bench")
+            self.events  # noqa: B018  written before the process that fills, not by it
+            found = self._fill("bench", self.shop)
+            self._filled = [
+                Line("file to durable log to portraits", found["rate"], "events/s", 150_000, True),
+                Line("the survey of all users after it", found["surveying"], "s"),
+                Line("resident growth a user", found["grown"] / 1024, "KB", 2.0),
+                Line("log a row", found["log"], "bytes"),
+            ]
         return self._filled
 
     def heavy(self) -> list[Line]:
@@ -126,15 +137,9 @@ class Bench:
         users = max(self.shop.users // 20, 100)
         shop = replace(self.shop, events=min(200 * users, self.shop.events), user_exponent=0.0)
         shop = replace(shop, users=max(shop.events // 200, 1))
-        with Limner.open(config=self._fresh("heavy")) as app:
-            app.import_file(synthetic.items(shop), kind="items")
-            gc.collect()
-            before = _resident()
-            _record_all(app, shop, lambda done: self.progress("heavy users", done, shop.events))
-            gc.collect()
-            grown = _resident() - before
-            return [Line("resident growth a user of 200 events", grown / len(app.state) / 1024,
-                         "KB", 8.0)]  # fmt: skip
+        self._fresh("heavy")
+        found = self._fill("heavy", shop)
+        return [Line("resident growth a user of 200 events", found["grown"] / 1024, "KB", 8.0)]
 
     def portrait(self) -> list[Line]:
         """A portrait read in process."""
@@ -280,6 +285,56 @@ app.save_snapshot(wait=False)
 while True:
     app.record({"user_id": "u1", "item_id": "i1", "event_type": "view", "timestamp": app.now()})
 """
+
+
+_FILLS = """
+import sys
+from pathlib import Path
+from limner.cli.measures import fill
+fill(Path(sys.argv[1]), sys.argv[2])
+"""
+
+
+def fill(folder: Path, name: str) -> None:
+    """In a process of its own: import the shop that standard input says into a new store.
+
+    Standard output says, a JSON line each, how far it is and at last how it was: `rate` (events a
+    second), `surveying` (seconds), `grown` (bytes of resident memory a user) and `log` (bytes a
+    row). What a process takes once, however many users there are, is no growth: a few other
+    events come before.
+    """
+    shop = Shop(**json.load(sys.stdin))
+
+    def progress(*said: object) -> None:
+        print(json.dumps(said), flush=True)
+
+    path = folder / ("events.parquet" if name == "bench" else f"{name}.parquet")
+    _events(path, shop, progress)
+    with Limner.open(config=_settings(folder / f"{name}.db")) as app:
+        app.import_file(synthetic.items(shop), kind="items")
+        before = replace(shop, start=shop.start - 30 * DAY, days=30, seed=shop.seed + 1)
+        app.import_file(
+            pa.concat_tables(synthetic.events(replace(before, events=20_000, users=100)))
+        )
+        users, resident = len(app.state), _resident()
+        done = app.import_file(path, progress=progress)
+        app.snapshots.join()
+        gc.collect()
+        grown = (_resident() - resident) / max(len(app.state) - users, 1)
+        size = (folder / f"{name}.db").stat().st_size / done.entry.rows
+    found = {"rate": done.rate, "surveying": done.surveying, "grown": grown, "log": size}
+    print(json.dumps(found), flush=True)
+
+
+def _events(path: Path, shop: Shop, progress: Progress) -> Path:
+    """The shop's events as a Parquet file, written if it is not there."""
+    if not path.exists():
+        synthetic.write(shop, path, lambda done, of: progress("generate", done, of))
+    return path
+
+
+def _settings(store: Path) -> Config:
+    return parse({"store": f"sqlite:///{store}", "clock": "events"})
 
 
 def _later(app: Limner, shop: Shop) -> Shop:

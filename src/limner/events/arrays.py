@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import repeat
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,6 +85,33 @@ class Vocabulary:
         return np.append(self.encode(values), np.int32(-1))[codes]
 
 
+MAPPED = 1 << 18
+"""Bytes from which on an array that grows has pages of its own."""
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An array whose content is undefined, and takes no memory until it is written to.
+
+    What `numpy.empty` gives may be pages that were used before, which take memory from the start;
+    pages of its own are fresh, and go back to the system with the array.
+    """
+    size = prod(shape) * dtype.itemsize
+    if size < MAPPED or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(shape, dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype, prod(shape)).reshape(shape)
+
+
+def give_back() -> None:
+    """Give the system what Arrow and malloc keep of memory that is no longer used.
+
+    After much work that may be most of what a process holds. Takes up to some 0.1 s a GB.
+    """
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError, TypeError):  # glibc's own; elsewhere there is none
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Grow:
     """A numpy array with room at the end; `data[:n]` is the content.
 
@@ -107,7 +138,7 @@ class Grow:
             return
         if n > len(self.data):
             room = max(n, len(self.data) + len(self.data) // 2, 16)
-            data = np.empty((room, *self.data.shape[1:]), dtype=self.data.dtype)
+            data = _room((room, *self.data.shape[1:]), self.data.dtype)
             data[: self.n] = self.data[: self.n]
             self.data = data
         self.data[self.n : n] = self.fill
@@ -115,7 +146,7 @@ class Grow:
 
     def cut(self, n: int) -> None:
         """Make the content `n` long and give back the room behind it, but for an eighth."""
-        data = np.empty((n + n // 8, *self.data.shape[1:]), dtype=self.data.dtype)
+        data = _room((n + n // 8, *self.data.shape[1:]), self.data.dtype)
         data[:n] = self.data[:n]
         self.data, self.n = data, n
 

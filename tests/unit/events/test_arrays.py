@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,3 +46,18 @@ def test_an_array_grows_with_its_fill_and_keeps_its_content_when_it_is_cut() -> 
     assert grown.view.tolist() == [[500, 500]] * 9
     grown.resize(30)
     assert grown.view[9:].tolist() == [[-7, -7]] * 21
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_the_room_of_a_large_array_takes_no_memory_and_what_is_let_go_goes_back() -> None:
+    def resident() -> int:
+        said = Path("/proc/self/status").read_text()
+        return int(said.split("RssAnon:")[1].split()[0]) // 1024
+
+    grown, before = Grow("u1", 1), resident()
+    grown.resize(40 << 20)
+    grown.resize((40 << 20) + 1)
+    assert len(grown.data) >= 60 << 20
+    assert 38 <= resident() - before <= 44
+    grown.cut(1 << 20)
+    assert resident() - before <= 4
