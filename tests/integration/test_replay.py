@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -78,7 +79,7 @@ def test_a_replay_finds_and_mends_what_is_wrong(app: Limner) -> None:
 
 def test_one_missing_entry_of_a_map_is_found(app: Limner) -> None:
     row = app.known_row("u6")
-    app.state.pools["category"].clear(row)
+    app.state.pools["category"].clear(np.array([row]))
     found = app.replay()
     assert found.different >= 1
     assert all("category" in said for said in found.differences)

@@ -156,6 +156,8 @@ def test_sorted_runs_stay_few_and_in_order(adds: list[list[int]]) -> None:
     assert len(runs) == place
     assert len(runs.runs) <= max(place, 1).bit_length()
     for key in range(10):
-        found = [run[1].tolist() for run in runs.rows(np.uint64(key))]
+        found = [run[1].tolist() for run in runs.rows(np.array([key], np.uint64))]
         assert list(chain(*found)) == places.get(key, [])
         assert runs.count(np.array([key], np.uint64)).tolist() == [len(places.get(key, []))]
+    several = [run[1].tolist() for run in runs.rows(np.array([2, 5, 7], np.uint64))]
+    assert sorted(chain(*several)) == sorted(chain(*(places.get(key, []) for key in (2, 5, 7))))

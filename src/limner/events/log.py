@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,13 @@ class EventLog(Protocol):
 
     def events_of(self, user: bytes) -> tuple[I64, EventBatch]:
         """All rows of one user with their positions, in order of position."""
+        ...
+
+    def rows_of(self, users: Collection[bytes]) -> Iterator[tuple[I64, EventBatch]]:
+        """All rows of these users with their positions, in order, in batches of a bounded size.
+
+        MUST NOT see rows appended after the call began.
+        """
         ...
 
     def holds(self, user: bytes) -> bool:

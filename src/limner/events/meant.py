@@ -277,14 +277,9 @@ class Meant:
         """
         amended = self.amendments.amended()
         aside: list[tuple[I64, EventBatch]] = []
-        for first, raw in self.log.read(0, stop):
+        for positions, raw in self._rows(stop, users):
             batch = self.amendments.follow(raw)
-            positions = np.arange(first, first + len(batch))
-            codes, values = batch.codes("user_id")
-            if users is not None:
-                rows = np.flatnonzero(among(codes, values, users))
-                batch, positions, codes = batch.take(rows), positions[rows], codes[rows]
-            mine = among(codes, values, amended)
+            mine = among(*batch.codes("user_id"), amended)
             if mine.any():
                 aside.append((positions[mine], batch.take(mine)))
                 batch, positions = batch.take(~mine), positions[~mine]
@@ -293,6 +288,17 @@ class Meant:
         if aside:
             positions = np.concatenate([places for places, _ in aside])
             yield effective(concat([rows for _, rows in aside]), positions, refunds=refunds)
+
+    def _rows(self, stop: Position, users: Set[bytes] | None) -> Iterator[tuple[I64, EventBatch]]:
+        if users is None:
+            for first, batch in self.log.read(0, stop):
+                yield np.arange(first, first + len(batch)), batch
+            return
+        own = {member for user in users for member in self.amendments.members(user)}
+        for positions, batch in self.log.rows_of(own):
+            before = positions < stop
+            if before.any():
+                yield positions[before], batch.take(before)
 
 
 def _aliases(batch: EventBatch) -> Iterator[tuple[int, bytes, bytes]]:

@@ -59,13 +59,16 @@ class SortedRuns:
             total += np.searchsorted(run[0], key, "right") - np.searchsorted(run[0], key, "left")
         return total
 
-    def rows(self, key: np.uint64) -> list[Run]:
-        """The rows of one key: a slice of each run that has some."""
+    def rows(self, keys: U64) -> list[Run]:
+        """The rows of these keys, no key twice: those of each run that has some."""
         found = []
         for run in self.runs:
-            start, stop = (int(np.searchsorted(run[0], key, side)) for side in ("left", "right"))
-            if start < stop:
-                found.append(tuple(column[start:stop] for column in run))
+            starts, stops = (np.searchsorted(run[0], keys, side) for side in ("left", "right"))
+            sizes = stops - starts
+            if sizes.any():
+                before = np.cumsum(sizes) - sizes
+                at = np.repeat(starts - before, sizes) + np.arange(sizes.sum())
+                found.append(tuple(column[at] for column in run))
         return found
 
     def keep(self, masks: list[Bool]) -> None:

@@ -77,13 +77,13 @@ class Pool:
         self._class.resize(rows)
         self._block.resize(rows)
 
-    def clear(self, row: int) -> None:
-        """Forget a user's entries; the block's content is overwritten."""
-        size = int(self._class.data[row])
-        if size >= 0:
-            self._classes[size].wipe(np.array([self._block.data[row]]))
-        self._class.data[row] = -1
-        self._block.data[row] = -1
+    def clear(self, rows: I64) -> None:
+        """Forget the entries of these users, none twice; their blocks are overwritten."""
+        sizes = self._class.data[rows]
+        for size in present(sizes):
+            self._classes[size].wipe(self._block.data[rows[sizes == size]])
+        self._class.data[rows] = -1
+        self._block.data[rows] = -1
 
     def count(self, row: int) -> int:
         """How many entries a user has."""
@@ -111,6 +111,10 @@ class Pool:
 
         Of these `rows` only, if given; a user is then a place in `rows`.
         """
+        owners, keys, values = self._every_raw(rows)
+        return owners, keys, self._kept_as.told(values)
+
+    def _every_raw(self, rows: I64 | None) -> tuple[I64, npt.NDArray[Any], Values]:
         owners, keys = [], []
         columns: dict[str, list[Any]] = {column.name: [] for column in self._columns}
         for cls, mine, blocks in self._blocks_of(rows):
@@ -121,10 +125,9 @@ class Pool:
                 data = cls.columns[column.name].view[blocks]
                 columns[column.name].append(shaped(data, column)[inside])
         if not owners:
-            none, empty = self._no_entries()
-            return np.empty(0, np.int64), none, self._kept_as.told(empty)
+            return np.empty(0, np.int64), *self._no_entries()
         values = {name: np.concatenate(parts) for name, parts in columns.items()}
-        return np.concatenate(owners), np.concatenate(keys), self._kept_as.told(values)
+        return np.concatenate(owners), np.concatenate(keys), values
 
     def find(self, rows: I64, key: int) -> tuple[I64, Values]:
         """(places in `rows`, columns) of the users among `rows` who have an entry of a key."""
@@ -222,19 +225,21 @@ class Pool:
         lost: F64 = self._classes[-1].lost.data[self._block.data[row]]
         return lost
 
-    def absorb(self, row: int, other: Pool, other_row: int) -> None:
-        """Merge another pool's user into this row."""
-        keys, values = other._raw(other_row)
+    def absorb(self, rows: I64, other: Pool, other_rows: I64) -> None:
+        """Merge another pool's users into these rows, none twice, each into its place."""
+        owners, keys, values = other._every_raw(other_rows)
         if other._kept_as.long and not self._kept_as.long:
             self._widen()
         if len(keys):
-            self._add(np.full(len(keys), row, dtype=np.int64), keys, values)
-        lost = other._lost(other_row)
-        if lost.any():
-            one = np.array([row])
-            self._make_room(one, self._counts(one), self._sizes[-1:])
-            self._let_go(row, *lost[:2].tolist())
-            self._lost(row)[2:] += lost[2:]
+            self._add(rows[owners], keys, values)
+        full = other._class.data[other_rows] == len(other._classes) - 1
+        for row, other_row in zip(rows[full].tolist(), other_rows[full].tolist(), strict=True):
+            lost = other._lost(other_row)
+            if lost.any():
+                one = np.array([row])
+                self._make_room(one, self._counts(one), self._sizes[-1:])
+                self._let_go(row, *lost[:2].tolist())
+                self._lost(row)[2:] += lost[2:]
 
     def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
         """Merge into entries that exist; return the indices of those that do not."""

@@ -227,19 +227,20 @@ class ProfileState:
         for column, merged in merge(columns, kept, values).items():
             records[f"{name}.{column}"][at] = merged
 
-    def absorb(self, row: int, other: ProfileState, other_row: int) -> None:
-        """Merge another state's user into this row; the states share catalog and words."""
+    def absorb(self, rows: I64, other: ProfileState, other_rows: I64) -> None:
+        """Merge another state's users into these rows, none twice, each into the one in its place.
+
+        The states share catalog and words.
+        """
+        taken = other.records[other_rows]
         for facet in self.facets:
             columns = self._columns[facet.name]
-            values = {
-                column.name: other.records[f"{facet.name}.{column.name}"][[other_row]]
-                for column in columns
-            }
-            self._merge_rows(facet.name, columns, np.array([row]), values)
+            values = {column.name: taken[f"{facet.name}.{column.name}"] for column in columns}
+            self._merge_rows(facet.name, columns, rows, values)
             if facet.name in self.pools:
-                self.pools[facet.name].absorb(row, other.pools[facet.name], other_row)
-        newest = other.records["newest"][other_row]
-        self.records["newest"][row] = max(self.records["newest"][row], newest)
+                self.pools[facet.name].absorb(rows, other.pools[facet.name], other_rows)
+        newest = self.records["newest"]
+        newest[rows] = np.maximum(newest[rows], taken["newest"])
 
     def join(self, user: bytes, into: bytes) -> bool:
         """Merge one user into another and give up the first's row.
@@ -252,19 +253,19 @@ class ProfileState:
             self.owed_users.add(into)
         if user not in self.rows:
             return False
-        row = int(self.row_of([into])[0])
-        self.absorb(row, self, self.rows[user])
-        self.clear(self.rows[user])
+        row, gone = self.row_of([into]), np.array([self.rows[user]])
+        self.absorb(row, self, gone)
+        self.clear(gone)
         self.rows.remove(user)
-        return self._bounded(row)
+        return self._bounded(int(row[0]))
 
-    def clear(self, row: int) -> None:
-        """Make a row the identity again."""
-        if self.records["newest"][row] == self._newest:
+    def clear(self, rows: I64) -> None:
+        """Make these rows, none twice, the identity again."""
+        if (self.records["newest"][rows] == self._newest).any():
             self._newest = None
-        self.records[row] = self._identity[0]
+        self.records[rows] = self._identity[0]
         for pool in self.pools.values():
-            pool.clear(row)
+            pool.clear(rows)
 
     @property
     def name(self) -> str:
@@ -278,7 +279,7 @@ class ProfileState:
         self._forget_target(user)
         if row is None:
             return 0
-        self.clear(row)
+        self.clear(np.array([row]))
         self._forget_texts()
         return 1
 

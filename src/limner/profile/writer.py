@@ -50,7 +50,7 @@ REFOLDED = 4
 """Users owed a refold who are taken in one turn."""
 
 ONE_BY_ONE = 64
-"""Users up to which a refold looks each one up; beyond, it reads the log once for all."""
+"""Users up to which a refold reads few at a time; beyond, it reads all in one pass."""
 
 SLICE = 20_000
 """Events folded between two chances for readers: some tens of milliseconds at the most."""
@@ -530,6 +530,17 @@ class Writer:
             self.refold(left)
             self._settled(left)
 
+    def _settle_now(self) -> None:
+        """Settle all that is owed, with nobody beside: a start should not wait for turns."""
+        with self.commit_lock:
+            state = self.state
+            if state.owed_items:
+                state.owed_users |= self._users_of(state.owed_items, state.position)
+            state.owed_items.clear()
+            owed = sorted(state.owed_users)
+            self.refold(owed)
+            self._settled(owed)
+
     def _settled(self, users: Sequence[bytes]) -> None:
         if users and self.follower is not None:
             self.follower.refolded(users)
@@ -579,7 +590,7 @@ class Writer:
             self._fold(first, batch)
             if progress is not None:
                 progress(first + len(batch) - start, head - start)
-        self.settle()
+        self._settle_now()
         return head - start
 
     def _users_of(self, items: set[int], stop: Position) -> set[bytes]:
@@ -621,38 +632,33 @@ class Writer:
     def refold(self, users: Sequence[bytes]) -> None:
         """Rebuild these users from the log: what no merge can do (law 1).
 
-        They are built beside the live state, and each is put in its place at once; many of them
-        in one pass over the log.
+        They are built beside the live state, and put in their places at once.
         """
-        if not users:
-            return
-        self._replace(users, self.folded_again(users, self.state.position))
+        if users:
+            self._replace(users, self.folded_again(users, self.state.position))
 
     def _replace(self, users: Sequence[bytes], beside: ProfileState) -> None:
-        for user in users:
-            with self.lock:
-                row = self.state.rows.get(user)
-                if row is not None:
-                    self.state.clear(row)
-                    if user in beside.rows:
-                        self.state.absorb(row, beside, beside.rows[user])
+        if not users:
+            return
+        with self.lock:
+            rows, others = self.state.rows.find(users), beside.rows.find(users)
+            self.state.clear(rows[rows >= 0])
+            both = (rows >= 0) & (others >= 0)
+            if both.any():
+                self.state.absorb(rows[both], beside, others[both])
 
     def folded_again(self, users: Sequence[bytes], stop: Position) -> ProfileState:
         """These users in a state of their own, from all their rows of the log before `stop`."""
         with self.lock:
             beside = self.state.scratch()
-        if len(users) <= ONE_BY_ONE:
-            for user in users:
-                positions, batch = self.meant.events_of(user, known_at=stop)
-                self._refold_into(beside, batch, positions)
-        else:
-            for positions, batch in self.meant.read(stop, users=set(users)):
-                self._refold_into(beside, batch, positions)
+        for positions, batch in self.meant.read(stop, users=set(users)):
+            for start in range(0, len(batch), SLICE):
+                part = slice(start, min(start + SLICE, len(batch)))
+                with self.lock:  # the catalog and the words are shared with the live state
+                    beside.fold_users(
+                        batch.slice(part.start, part.stop), positions[part], refolding=True
+                    )
         return beside
-
-    def _refold_into(self, beside: ProfileState, batch: EventBatch, positions: I64) -> None:
-        with self.lock:  # the catalog and the words are shared with the live state
-            beside.fold_users(batch, positions, refolding=True)
 
     def as_of(self, user: bytes, at: int, known_at: Position | None = None) -> ProfileState:
         """A state of this user alone from the events up to `at` that lay before `known_at`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,15 @@ class Lookup:
         self._stale: set[str] = set()
         """Files that hold no more once the transaction is through."""
 
-    def positions(self, connection: sqlite3.Connection, user: bytes, head: Position) -> I64:
-        """Positions below `head` of rows that may be of a user or about them, ascending."""
-        key = halves_of([user])[0]
+    def positions(
+        self, connection: sqlite3.Connection, users: Collection[bytes], head: Position
+    ) -> I64:
+        """Positions below `head` of rows that may be of these users or about them, ascending."""
+        keys = np.unique(halves_of(users))
         with self._lock:
             self._refresh(connection)
             self._catch_up(connection, head)
-            found = [run[1] for run in (*_rows(self._users, key), *self._tail.rows(key))]
+            found = [run[1] for run in (*_rows(self._users, keys), *self._tail.rows(keys))]
         every: I64 = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
         return every[every < head]
 
@@ -246,7 +248,7 @@ class Lookup:
         return _joined(users), _joined(digests)
 
 
-def halves_of(pseudonyms: Sequence[bytes]) -> Any:
+def halves_of(pseudonyms: Collection[bytes]) -> Any:
     """The first half of each pseudonym as a number."""
     return np.frombuffer(b"".join(pseudonyms), ">u8")[::2].astype(np.uint64)
 
@@ -259,10 +261,10 @@ def _names(manifest: Manifest) -> set[str]:
     return {file.name for file in (*manifest.users, *manifest.digests)}
 
 
-def _rows(mapped: Sequence[Run], key: np.uint64) -> list[Run]:
+def _rows(mapped: Sequence[Run], keys: U64) -> list[Run]:
     found = SortedRuns()
     found.runs = list(mapped)
-    return found.rows(key)
+    return found.rows(keys)
 
 
 def _since(start: Position, first: Position, tables: Sequence[pa.Table]) -> Iterator[pa.Table]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limner.errors import StoreError
+from limner.events.amend import among
 from limner.events.batch import I64, Bool, EventBatch, concat
 from limner.events.log import Appended, Position
 from limner.events.raw import Holding, Import, Refused
@@ -161,6 +162,10 @@ class MemoryLog:
     def events_of(self, user: bytes) -> tuple[I64, EventBatch]:
         """All rows of one user with their positions."""
         return self._rows_of(user, "user_id")
+
+    def rows_of(self, users: Collection[bytes]) -> Iterator[tuple[I64, EventBatch]]:
+        """All rows of these users with their positions, a batch at a time."""
+        return _of_users(self.read(), users)
 
     def blank(self, positions: I64, *, forget: bool = False) -> int:
         """Empty these rows; with `forget`, their digests too."""
@@ -415,6 +420,15 @@ def checked(positions: I64, head: Position) -> I64:
     if len(wanted) and (wanted[0] < 0 or wanted[-1] >= head):
         raise ValueError(f"positions {wanted[0]} to {wanted[-1]} are not all in a log of {head}")
     return wanted
+
+
+def _of_users(
+    found: Iterator[tuple[Position, EventBatch]], users: Collection[bytes]
+) -> Iterator[tuple[I64, EventBatch]]:
+    for first, batch in found:
+        rows = np.flatnonzero(among(*batch.codes("user_id"), users))
+        if len(rows):
+            yield first + rows, EventBatch(compact(batch.take(rows).table))
 
 
 def _between(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from limner.errors import LimnerError, StoreCorrupt
+from limner.events.amend import among
 from limner.events.batch import I64, Bool, EventBatch
 from limner.events.log import Appended, Position
 from limner.events.once import Seen
@@ -120,6 +120,12 @@ class SqliteLog:
         """
         with self._database.reading() as connection:
             return self._rows_of(connection, user, "user_id")
+
+    def rows_of(self, users: Collection[bytes]) -> Iterator[tuple[I64, EventBatch]]:
+        """All rows of these users with their positions, in order, in batches of a bounded size."""
+        with self._database.reading() as connection:
+            found = self._lookup.positions(connection, users, _head(connection))
+        return self._in_parts(found, users)
 
     def blank(self, positions: I64, *, forget: bool = False) -> int:
         """Empty these rows for good; with `forget`, their digests too."""
@@ -255,10 +261,26 @@ class SqliteLog:
                 first += len(batch)
             start = first
 
+    def _in_parts(
+        self, positions: I64, users: Collection[bytes]
+    ) -> Iterator[tuple[I64, EventBatch]]:
+        for start in range(0, len(positions), READ_ROWS):
+            with self._database.reading() as connection:
+                part = positions[start : start + READ_ROWS]
+                found = self._rows_at(connection, part, users, "user_id")
+            if len(found[0]):
+                yield found
+
     def _rows_of(
         self, connection: sqlite3.Connection, user: bytes, column: str
     ) -> tuple[I64, EventBatch]:
-        left = self._lookup.positions(connection, user, _head(connection))
+        found = self._lookup.positions(connection, [user], _head(connection))
+        return self._rows_at(connection, found, [user], column)
+
+    def _rows_at(
+        self, connection: sqlite3.Connection, left: I64, users: Collection[bytes], column: str
+    ) -> tuple[I64, EventBatch]:
+        """The rows at these positions that have one of these users in a column."""
         found, parts = [np.empty(0, np.int64)], []
         while len(left):
             segment = _opened(_segment_at(connection, int(left[0])))
@@ -271,7 +293,7 @@ class SqliteLog:
                     parts.append(table.take(pa.array(here - first)))
                 first += len(table)
         positions, batch = np.concatenate(found), gathered(parts)
-        own = _equal(batch.array(column), user)
+        own = among(*batch.codes(column), users)
         if not own.all():  # what is found may be too much
             positions, batch = positions[own], EventBatch(compact(batch.take(own).table))
         return positions, batch
@@ -384,11 +406,6 @@ def _opened(row: tuple[Any, ...]) -> Segment:
             mend="restore the store from a backup",
         )
     return Segment(first, count, tables)
-
-
-def _equal(column: pa.Array | pa.ChunkedArray, user: bytes) -> Any:
-    same = pc.equal(column.cast(pa.binary(16)), pa.scalar(user, pa.binary(16)))
-    return pc.fill_null(same, False).to_numpy(zero_copy_only=False)
 
 
 def _first_halves(users: pa.Array) -> list[bytes | None]:

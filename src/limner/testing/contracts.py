@@ -252,6 +252,27 @@ class StoreContract:
                 store.seal()
                 store = self.reopen(store)
 
+    def test_rows_of_several_users(self, store: Store) -> None:
+        near = ANN[:8] + b"another."  # shares half of its bytes with another
+        users = [ANN, BEN, ANN, near, BEN, None, CLEO, ANN]
+        for number, user in enumerate(users):
+            store.log.append(batch(row(number, user)))  # type: ignore[arg-type]
+            if number == 3:
+                store.seal()
+                store = self.reopen(store)
+        for wanted in ({ANN, BEN}, {near, CLEO}, {ANN}, {b"nobody".ljust(16)}, set()):
+            parts = store.log.rows_of(wanted)
+            store.log.append(batch(row(len(users), ANN)))  # is not seen
+            found = [(positions.tolist(), events.to_pylist()) for positions, events in parts]
+            places = [place for positions, _ in found for place in positions]
+            assert places == [n for n, user in enumerate(users) if user in wanted]
+            rows = [r for _, events in found for r in events]
+            assert [r["timestamp"] % 10 for r in rows] == [n % 10 for n in places]
+            assert {r["user_id"] for r in rows} <= wanted
+            users.append(ANN)
+        store.log.blank(np.array([1]))
+        assert [p.tolist() for p, _ in store.log.rows_of([BEN])] == [[4]]
+
     def test_events_of_holds_nobody_else(self, store: Store) -> None:
         store.log.append(batch(row(1), row(2, BEN, item_id="secret"), row(3)))
         _, events = store.log.events_of(ANN)

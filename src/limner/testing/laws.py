@@ -159,8 +159,9 @@ def merged(empty: ProfileState, states: Sequence[ProfileState], order: Random) -
 
 def absorb_all(into: ProfileState, other: ProfileState) -> None:
     """Merge every user of `other` into `into`."""
-    for user, row in other.rows.items():
-        into.absorb(int(into.row_of([user])[0]), other, row)
+    users = list(other.rows)
+    if users:
+        into.absorb(into.row_of(users), other, other.rows.find(users))
 
 
 def sizes(states: Iterable[ProfileState]) -> dict[str, float]:

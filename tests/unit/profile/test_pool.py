@@ -81,7 +81,7 @@ def test_clearing_leaves_nothing_behind_in_the_block() -> None:
     for row in range(3):
         add(pool, row, *((key + 1, 9) for key in range(4 ** (row + 1) // 2)))
     for row in range(3):
-        pool.clear(row)
+        pool.clear(np.array([row]))
         assert pool.count(row) == 0
     for name, array in pool.arrays().items():
         if "columns" in name or "keys" in name or "count" in name:
@@ -118,7 +118,7 @@ def test_users_that_come_and_go_never_see_each_other(
     truth: list[dict[int, int]] = [{} for _ in range(4)]
     for what, row, entries in steps:
         if what == "clear":
-            pool.clear(row)
+            pool.clear(np.array([row]))
             truth[row] = {}
         else:
             add(pool, row, *entries)
@@ -151,9 +151,9 @@ def test_the_error_of_a_decaying_map_fades_with_time() -> None:
     assert pool.error(0, 0) == 1
     assert pool.error(0, 100) == 0.5
     other = pool_of(pool.spec)
-    other.absorb(2, pool, 0)
+    other.absorb(np.array([2]), pool, np.array([0]))
     add(other, 1, *((key, 100) for key in range(9)))
-    other.absorb(2, other, 1)
+    other.absorb(np.array([2]), other, np.array([1]))
     # what either lacked at the time, and what the merge of both let go
     assert other.error(2, 100) >= 1.5
 
@@ -191,8 +191,8 @@ def test_positions_beyond_four_bytes_and_entries_before_them_are_kept_as_they_ar
     assert pool.entries(0)[1]["p"].dtype == np.int64
     copy = Pool(spec)
     copy.load({name: array.copy() for name, array in pool.arrays().items()})
-    other.absorb(1, pool, 0)
-    other.absorb(2, copy, 0)
+    other.absorb(np.array([1]), pool, np.array([0]))
+    other.absorb(np.array([2]), copy, np.array([0]))
     add(copy, 0, (7, 2**50))
     assert other.entries(1)[1]["p"].tolist() == other.entries(2)[1]["p"].tolist() == places
     assert copy.entries(0)[1]["p"].tolist() == [*places, 2**50]

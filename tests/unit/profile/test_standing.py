@@ -121,7 +121,7 @@ def test_a_survey_is_the_same_whatever_the_order_of_rows_and_the_names_of_users(
     state = shop(200)
     other = state.scratch()
     for user, row in sorted(state.rows.items(), reverse=True):
-        other.absorb(int(other.row_of([user[::-1]])[0]), state, row)
+        other.absorb(other.row_of([user[::-1]]), state, np.array([row]))
     other.position = state.position
     two = survey(other, NOW, CONFIG.population)
     assert one.clusters is not None and two.clusters is not None

@@ -116,7 +116,7 @@ def test_an_erased_users_row_is_reused_without_a_trace() -> None:
 def test_a_cleared_row_is_the_identity() -> None:
     state = state_of()
     state.fold(0, EventBatch.of([ITEM, event(1)]))
-    state.clear(0)
+    state.clear(np.array([0]))
     untouched = state_of()
     untouched.row_of([bytes([1]) * 16])
     assert state.records.tobytes() == untouched.records.tobytes()

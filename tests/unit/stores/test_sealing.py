@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from limner.events.batch import EventBatch
-from limner.stores import segments
-from limner.stores import sqlite_log
+from limner.stores import segments, sqlite_log
 from limner.stores.sqlite import SqliteStore
 
 
