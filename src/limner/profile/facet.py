@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from functools import lru_cache
+from math import exp2, isfinite
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from limner.catalog.catalog import Catalog
@@ -290,6 +290,7 @@ class FacetConfig:
 UNITS = {"s": 1.0 / 86_400, "m": 1.0 / 1_440, "h": 1.0 / 24, "d": 1.0, "w": 7.0, "y": 365.25}
 
 
+@lru_cache(maxsize=1024)
 def duration(text: str, where: str = "") -> float:
     """A duration such as "30d", "2w", "12h" in µs; finite and more than nothing.
 
@@ -315,5 +316,5 @@ def confidence(n: float, newest: int | None, half_life: float | None, now: int) 
     if newest is None or n <= 0:
         return 0.0
     age = max(now - newest, 0)
-    effective = float(n * np.exp2(-age / (half_life or 365 * DAY)))
+    effective = float(n) * exp2(-age / (half_life or 365 * DAY))
     return effective / (effective + 5)

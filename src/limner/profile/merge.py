@@ -135,11 +135,11 @@ def _newest_rows(
 def merge(columns: Sequence[Column], kept: Values, new: Mapping[str, npt.NDArray[Any]]) -> Values:
     """`kept` and `new`, row by row, as one; the monoid's operation on many rows at once."""
     out: Values = {}
-    by_name = {column.name for column in columns}
     later: Bool | None = None
-    if "t" in by_name:
+    ages: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    if "t" in kept:
         out["t"] = np.maximum(kept["t"], new["t"])
-    if "p" in by_name:
+    if "p" in kept:
         later = (new["t"] > kept["t"]) | ((new["t"] == kept["t"]) & (new["p"] > kept["p"]))
         out["p"] = np.where(later, new["p"], kept["p"])
     for column in columns:
@@ -154,9 +154,9 @@ def merge(columns: Sequence[Column], kept: Values, new: Mapping[str, npt.NDArray
         elif column.op == "max":
             out[name] = np.maximum(a, b)
         elif column.op == "decay":
-            out[name] = scaled(a, _age(out["t"], kept["t"]), column) + scaled(
-                b, _age(out["t"], new["t"]), column
-            )
+            if ages is None:
+                ages = _age(out["t"], kept["t"]), _age(out["t"], new["t"])
+            out[name] = scaled(a, ages[0], column) + scaled(b, ages[1], column)
         elif later is not None:
             out[name] = np.where(later if a.ndim == 1 else later[:, None], b, a)
     return out

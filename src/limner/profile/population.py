@@ -96,6 +96,7 @@ class Population:
     position: Position = 0
     config: PopulationConfig = field(default_factory=PopulationConfig)
     clusters: Clusters | None = None
+    _wholes: dict[str, F64] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def percentile(self, slot: str, value: float) -> float | None:
         """Which share of users have a smaller value; those within 1e-9 of it count half."""
@@ -130,8 +131,9 @@ class Population:
         """The same over all keys, (columns,)."""
         if facet not in self.sums:
             return np.zeros(2)
-        whole: F64 = self.sums[facet][1].sum(axis=0)
-        return whole
+        if facet not in self._wholes:
+            self._wholes[facet] = self.sums[facet][1].sum(axis=0)
+        return self._wholes[facet]
 
     def share(self, facet: str, key: int) -> float:
         """Which share of everybody's weight a key has."""

@@ -72,6 +72,10 @@ class ProfileState:
                 shape = () if column.width == 1 else (column.width,)
                 fields.append((f"{facet.name}.{column.name}", column.dtype, shape))
         self._columns = {facet.name: (*COUNTED, *facet.columns) for facet in self.facets}
+        self._fields = {
+            name: {column.name: f"{name}.{column.name}" for column in columns}
+            for name, columns in self._columns.items()
+        }
         self._dtype = np.dtype(fields)
         self._identity = np.zeros(1, dtype=self._dtype)
         self._identity["newest"] = NEVER
@@ -220,12 +224,17 @@ class ProfileState:
             self.pools[facet.name].add(events.row[index], keys, entries)
 
     def _merge_rows(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> None:
+        fields = self._fields[name]
+        if len(rows) == 1:  # a live event: the fields of one record are views, written in place
+            record = self._records.data[rows[0] : rows[0] + 1]
+            kept = {column.name: record[fields[column.name]] for column in columns}
+            for column, merged in merge(columns, kept, values).items():
+                kept[column][:] = merged
+            return
         records = self.records
-        # one row as a slice: a view of it costs a third of picking it by index
-        at = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else rows
-        kept = {column.name: records[f"{name}.{column.name}"][at] for column in columns}
+        kept = {column.name: records[fields[column.name]][rows] for column in columns}
         for column, merged in merge(columns, kept, values).items():
-            records[f"{name}.{column}"][at] = merged
+            records[fields[column]][rows] = merged
 
     def absorb(self, rows: I64, other: ProfileState, other_rows: I64) -> None:
         """Merge another state's users into these rows, none twice, each into the one in its place.
@@ -343,7 +352,7 @@ class ProfileState:
     def fixed(self, facet: str, row: int) -> Values:
         """A facet's fixed columns of one user, as arrays of length 1."""
         record = self.records[row : row + 1]
-        return {c.name: record[f"{facet}.{c.name}"] for c in self._columns[facet]}
+        return {name: record[field] for name, field in self._fields[facet].items()}
 
     def vocabulary(self, path: str) -> Vocabulary:
         """The texts behind the codes of a path."""

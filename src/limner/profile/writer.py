@@ -480,7 +480,9 @@ class Writer:
     def _fold(self, first: Position, batch: EventBatch) -> _Owed:
         owed = _Owed()
         for start in range(0, len(batch), SLICE):
-            part = batch.slice(start, min(start + SLICE, len(batch)))
+            part = batch
+            if len(batch) > SLICE:
+                part = batch.slice(start, min(start + SLICE, len(batch)))
             with self.lock:
                 learned = self.amendments.learn(part, first + start)
                 for user, into in learned.joined:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.events.scales import MEASURES, Scales
+from limner.events.scales import BINS, MEASURES, Scales, robust
 
 
 def observed(amounts: list[float], group: int = 0, kind: str = "purchase") -> Scales:
@@ -74,3 +74,22 @@ def test_other_bins_are_refused() -> None:
     with pytest.raises(ValueError, match="other bins"):
         Scales.from_arrays(arrays)
     assert MEASURES == ("value", "quantity")
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, BINS - 1), st.integers(0, 60), max_size=6),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_one_histogram_says_what_it_says_among_others(given: list[dict[int, int]]) -> None:
+    counts = np.zeros((len(given), BINS), dtype=np.int64)
+    for row, bins in enumerate(given):
+        for place, n in bins.items():
+            counts[row, place] = n
+    middles, limits = robust(counts, cut=3.5, least=20)
+    for row, (middle, limit) in enumerate(zip(middles.tolist(), limits.tolist(), strict=True)):
+        one, own = robust(counts[row : row + 1], cut=3.5, least=20)
+        assert own.tolist() == [limit]
+        assert np.isinf(limit) or one.tolist() == [middle]

@@ -85,8 +85,10 @@ class Affinity:
         weight = self.weights_of(values, now)
         words = self.keys.names(view)
         heaviest = np.abs(weight[:, 1]).max(initial=1e-300)
-        place = np.argsort(np.argsort([words[key] for key in keys.tolist()]))
-        order = np.lexsort((place, -np.round(weight[:, 1] / heaviest, 5)))
+        rounded = (-np.round(weight[:, 1] / heaviest, 5)).tolist()
+        texts = [words[key] for key in keys.tolist()]
+        ranked = sorted(zip(rounded, texts, range(len(texts)), strict=True))
+        order = [place for _, _, place in ranked]  # few: sorting texts in numpy takes longer
         return keys[order].astype(np.int64), weight[order]
 
     def drift(self, view: View, now: int) -> float:
