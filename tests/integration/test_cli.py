@@ -571,3 +571,24 @@ def test_validate_checks_before_anything_is_imported(
     assert limner("import", "--list", "--json").json["imports"] == []
     Path("good.csv").write_text("user_id,item_id,event_type,timestamp\nu1,tea-0,view,2024-03-01\n")
     assert limner("validate", "good.csv").code == 0
+
+
+def test_evaluate_reads_a_file_without_a_store(limner: Command, tmp_path: Path) -> None:
+    rows = [(u, (u % 4) * 5 + (u + d) % 5, 1_700_000_000 + 86_400 * d) for u in range(30)
+            for d in range(5)]  # fmt: skip
+    text = "user_id:token\titem_id:token\ttimestamp:float\n"
+    text += "".join(f"u{u}\ti{i}\t{t}\n" for u, i, t in rows)
+    (tmp_path / "some.inter").write_text(text, encoding="utf-8")
+    asked = ("evaluate", str(tmp_path), "--models", "popularity,item_to_item")
+    found = limner(*asked, "--json").json
+    assert found["protocol"] == "loo" and found["questions"] == 30
+    assert found["systems"]["blend"]["hit_rate"]["mean"] > 0.5
+    assert "best baseline" in limner(*asked).out
+    unread = limner(*asked, "--validation-only", "--json").json
+    assert unread["systems"] == {} and unread["validation"]["blend"]["ndcg"] > 0
+    learned = limner(*asked, "--protocol", "prequential", "--windows", "2", "--share", "0.4",
+                     "--json").json  # fmt: skip
+    assert len(learned["windows"]) == 2
+    wrong = limner("evaluate", str(tmp_path), "--models", "nonsense", "--json")
+    assert wrong.code == 2 and "popularity" in wrong.json["error"]["mend"]
+    assert limner("evaluate", str(tmp_path), "--protocol", "basket").code == 2

@@ -11,8 +11,9 @@ from limner import __version__
 from limner.cli.ask import portrait, recommend, why
 from limner.cli.audience import audience, population
 from limner.cli.bench import bench
+from limner.cli.evaluate import evaluate
 from limner.cli.intake import alias, erase, expire, import_
-from limner.cli.learn import evaluate, topics, train
+from limner.cli.learn import topics, train
 from limner.cli.quarantine import clean, quarantine
 from limner.cli.session import common
 from limner.cli.set_up import demo, init, replay, serve, status

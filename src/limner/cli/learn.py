@@ -1,10 +1,10 @@
-"""Models: training them, and measuring how good the lists are."""
+"""What is learned from all events: models, and topics."""
 
 from __future__ import annotations
 
 import click
 
-from limner.cli.session import Session, common, moment_of, url_option, with_session
+from limner.cli.session import Session, common, url_option, with_session
 
 
 @click.command(epilog="\b\nExample:\n  limner train")
@@ -31,24 +31,6 @@ def train(session: Session, url: str) -> None:
     show.trained(session.console(), trained)
     if measured is not None:
         show.report(session.console(), measured)
-
-
-@click.command(epilog="\b\nExample:\n  limner evaluate --cutoff 2017-12-01")
-@click.option("--cutoff", metavar="DATE", help="Train before it, ask after it.")
-@click.option("--validation-cutoff", metavar="DATE", help="Where the blend's weights are learned.")
-@common
-@with_session
-def evaluate(session: Session, cutoff: str | None, validation_cutoff: str | None) -> None:
-    """Measure the lists on what users did after a cutoff, beside simple baselines."""
-    from limner.cli import show
-
-    test, validation = moment_of(session, cutoff), moment_of(session, validation_cutoff)
-    with session.progress() as progress, session.open(write=False, progress=progress) as app:
-        report = app.evaluate(cutoff=test, validation_cutoff=validation, progress=progress)
-    if session.json:
-        session.emit(report.to_json())
-    else:
-        show.report(session.console(), report)
 
 
 @click.command(epilog="\b\nExamples:\n  limner topics\n  limner topics --learn -n 20")

@@ -181,18 +181,19 @@ def candidates(
     truth: Truth,
     *,
     depth: int = 50,
+    tasks: Sequence[Task] = TASKS,
     progress: Progress,
 ) -> dict[Task, Candidates]:
     """For each task the union of every part's first `depth` items, for users with a truth.
 
     For "new", what the user already had is neither a candidate nor true.
     """
-    rows: dict[Task, list[tuple[I64, F32, Bool, int]]] = {task: [] for task in TASKS}
+    rows: dict[Task, list[tuple[I64, F32, Bool, int]]] = {task: [] for task in tasks}
     for start in range(0, len(histories), _USERS):
         progress("scoring the validation period", start, len(histories))
         some = histories[start : start + _USERS]
         tables = [np.array(model.score(some)) for model in models.values()]
-        for task in TASKS:
+        for task in tasks:
             true = truth.items[start : start + _USERS]
             if task == "new":
                 true = remove_seen(some, true, tables)

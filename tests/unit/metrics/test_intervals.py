@@ -39,3 +39,15 @@ def test_nothing_measured_is_nan_and_excludes_zero_never() -> None:
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         paired_bootstrap([1.0], [1.0, 2.0])
+
+
+def test_what_one_user_did_is_resampled_whole() -> None:
+    rng = np.random.default_rng(0)
+    of_user = rng.random(50) < 0.4
+    users = np.repeat(np.arange(50), 40)  # 40 equal answers a user are no more than one
+    values = np.repeat(of_user.astype(float), 40)
+    whole = bootstrap_interval(values, users=users)
+    one = bootstrap_interval(of_user.astype(float))
+    assert whole.mean == one.mean == pytest.approx(of_user.mean())
+    assert (whole.low, whole.high) == pytest.approx((one.low, one.high))
+    assert bootstrap_interval(values).high - whole.mean < 0.3 * (whole.high - whole.mean)
