@@ -13,6 +13,7 @@ from limner.cli.audience import audience, population
 from limner.cli.bench import bench
 from limner.cli.evaluate import evaluate
 from limner.cli.intake import alias, erase, expire, import_
+from limner.cli.label import label
 from limner.cli.learn import topics, train
 from limner.cli.quarantine import clean, quarantine
 from limner.cli.session import common
@@ -43,7 +44,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
-    topics, bench,
+    topics, label, bench,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""Versions of a blend on disk: `home/models/VERSION/…`, and `current`, the name of the one in use.
+"""Versions of a model on disk: `home/models/VERSION/…`, and `current`, the name of the one in use.
 
 A version is written aside, sealed, flushed, renamed into place, and only then pointed at, so a
 reader finds the old one or the new one and never a part of either.
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from limner.errors import ModelError, NotFound
 from limner.events.durable import sync
@@ -19,16 +19,24 @@ from limner.model.artifacts import read_json, seal, verify, write_json
 from limner.model.blend import Blend
 
 
+class Saved(Protocol):
+    """What can be published: a blend, or another model."""
+
+    def save(self, folder: Path) -> None:
+        """Write arrays (npy or safetensors) and JSON, never pickle."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A published blend: its number (`000001`, …) and what was recorded with it."""
+    """A published model: its number (`000001`, …) and what was recorded with it."""
 
     name: str
     folder: Path
     meta: Mapping[str, Any]
 
 
-def publish(home: Path, blend: Blend, meta: Mapping[str, Any]) -> Version:
+def publish(home: Path, model: Saved, meta: Mapping[str, Any]) -> Version:
     """Write a new version and make it current.
 
     `meta` is JSON: what a reader wants to know (data cutoff, configuration, metrics).
@@ -40,7 +48,7 @@ def publish(home: Path, blend: Blend, meta: Mapping[str, Any]) -> Version:
     aside = root / f".writing-{name}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        blend.save(aside)
+        model.save(aside)
         write_json(aside / "version.json", dict(meta))
         seal(aside)
         for path in sorted(aside.rglob("*"), reverse=True):

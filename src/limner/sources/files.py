@@ -259,37 +259,61 @@ def _json_document(path: Path, refuse: Refuse) -> Iterator[tuple[int, Any]]:
 
 def sample(path: str | Path, *, kind: Kind, rows: int = 10_000) -> dict[str, pa.Array]:
     """The first rows of a file: column → values as text. Raises InputError as `read_file`."""
-    path = Path(path)
+    return next(_texts(Path(path), kind, rows, lambda _: None), {})
+
+
+def whole(path: str | Path) -> pa.Table:
+    """All of a file that need not hold events, as a table of texts.
+
+    Raises InputError as `read_file`, and for a row that cannot be read: no quarantine keeps it.
+    """
+
+    def refuse(row: Refused) -> None:
+        raise InputError(
+            row.reason, where=f"{row.where}, line {row.line}", mend="mend the row, or take it out"
+        )
+
+    parts = [pa.table(part) for part in _texts(Path(path), "users", 100_000, refuse)]
+    table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
+    if not len(table):
+        raise InputError("the file has no rows", where=str(path), mend="give a file with rows")
+    return table
+
+
+def _texts(path: Path, kind: Kind, rows: int, refuse: Refuse) -> Iterator[dict[str, pa.Array]]:
+    """The columns of a file as text, at most `rows` rows at a time."""
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), mend="check the path")
     name, _ = delimited.split_name(path)
     try:
         if name.endswith(_PARQUET):
-            table = next(_parquet(path, rows), pa.table({}))
-            return {
-                column: as_text(plain_array(_chunk(table.column(column))))
-                for column in table.column_names
-            }
-        if name.endswith((*_LINES, *_JSON)):
+            for table in _parquet(path, rows):
+                yield {
+                    column: as_text(plain_array(_chunk(table.column(column))))
+                    for column in table.column_names
+                }
+        elif name.endswith((*_LINES, *_JSON)):
             reader = _json_lines if name.endswith(_LINES) else _json_document
-            found = [
-                flattened(row)
-                for _, row in islice(reader(path, lambda _: None), rows)
-                if isinstance(row, dict)
-            ]
-            names = dict.fromkeys(chain.from_iterable(found))
-            return {column: text_column([row.get(column) for row in found]) for column in names}
-        if name.endswith(_DELIMITED):
+            read = (row for _, row in reader(path, refuse))
+            while part := list(islice(read, rows)):
+                found = [flattened(row) for row in part if isinstance(row, dict)]
+                names = dict.fromkeys(chain.from_iterable(found))
+                yield {column: text_column([row.get(column) for row in found]) for column in names}
+        elif name.endswith(_DELIMITED):
             dialect = delimited.sniff(path, kind)
-            parts = delimited.read(path, dialect, batch_rows=rows, refuse=lambda _: None)
-            arrays, _ = next(parts, ({}, None))
-            return arrays or {n: pa.array([], pa.string()) for n in dialect.names if n is not None}
+            some = False
+            for arrays, _ in delimited.read(path, dialect, batch_rows=rows, refuse=refuse):
+                some = True
+                yield arrays
+            if not some:
+                yield {n: pa.array([], pa.string()) for n in dialect.names if n is not None}
+        else:
+            raise InputError(
+                "the file's ending names no known format",
+                where=str(path),
+                mend=f"use one of {', '.join(FORMATS)}",
+            )
     except OSError as error:
         raise InputError(
             f"the file cannot be read: {error}", where=str(path), mend="check or write it again"
         ) from error
-    raise InputError(
-        "the file's ending names no known format",
-        where=str(path),
-        mend=f"use one of {', '.join(FORMATS)}",
-    )

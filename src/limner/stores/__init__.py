@@ -85,6 +85,12 @@ class Store(Protocol):
         ...
 
 
+def home_of(url: str) -> Path | None:
+    """The `home` of the store at a URL, without opening it; None for one in memory."""
+    path = url.removeprefix("sqlite:///")
+    return None if path == url else Path(path).with_suffix(".data")
+
+
 def open_store(url: str, *, write: bool = True, holder: str = "limner") -> Store:
     """Open `memory:` or `sqlite:///path/to/file.db`.
 
