@@ -43,7 +43,7 @@ LIVE = 64
 LIVE_FOR = 1.0
 """Seconds after a live event in which more are expected, and nobody holds them up."""
 
-PIECE = 256
+PIECE = 128
 """Rows of a longer ticket that are taken in one turn while live events come."""
 
 REFOLDED = 4
