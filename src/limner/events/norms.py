@@ -137,7 +137,8 @@ def user_keys(users: pa.Array) -> U64:
     """Half of each row's pseudonym as a number, 0 for none."""
     if not len(users.dictionary):
         return np.zeros(len(users), dtype=np.uint64)
-    keys, _ = halves(users.dictionary.cast(pa.binary(16)))
+    values = users.dictionary  # as a rule of this type already, and a cast takes its time
+    keys, _ = halves(values if values.type == pa.binary(16) else values.cast(pa.binary(16)))
     return np.append(keys, np.uint64(0))[codes_of(users)]
 
 

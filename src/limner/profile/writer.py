@@ -46,11 +46,8 @@ LIVE_FOR = 1.0
 PIECE = 128
 """Rows of a longer ticket that are taken in one turn while live events come."""
 
-REFOLDED = 4
-"""Users owed a refold who are taken in one turn."""
-
-ONE_BY_ONE = 64
-"""Users up to which a refold reads few at a time; beyond, it reads all in one pass."""
+REFOLDED = 32
+"""Users folded again who are put in their places in one turn."""
 
 SLICE = 20_000
 """Events folded between two chances for readers: some tens of milliseconds at the most."""
@@ -553,32 +550,27 @@ class Writer:
 
         The log is read without a turn, as far as it reached when that began.
         """
-        unread = list(users)
-        touched: list[bytes] = []
-        while unread:
-            # many are read in one pass; few one by one, so that each is soon done
-            take = len(unread) if len(unread) > ONE_BY_ONE else REFOLDED
-            part, unread = unread[:take], unread[take:]
-            calm = set(part)
-            with self.commit_lock:
-                state, rewritten, stop = self.state, self.rewritten, self.state.position
-                self._settling.append(calm)
-            try:
-                beside = self.folded_again(part, stop)
-                for start in range(0, len(part), REFOLDED):
-                    with self.commit_lock:
-                        if self.state is not state or self.rewritten != rewritten:
-                            return [*touched, *part[start:], *unread]
-                        now = [user for user in part[start : start + REFOLDED] if user in calm]
-                        now = [user for user in now if user in state.owed_users]
-                        self._replace(now, beside)
-                        self._settled(now)
-                        calm.difference_update(now)
-            finally:
+        due = list(users)
+        if not due:
+            return []
+        calm = set(due)
+        with self.commit_lock:
+            state, rewritten, stop = self.state, self.rewritten, self.state.position
+            self._settling.append(calm)
+        try:
+            beside = self.folded_again(due, stop)  # one pass: many have a segment in common
+            for start in range(0, len(due), REFOLDED):
                 with self.commit_lock:
-                    self._settling = [one for one in self._settling if one is not calm]
-            touched += [user for user in part if user in state.owed_users]
-        return touched
+                    if self.state is not state or self.rewritten != rewritten:
+                        return due[start:]
+                    now = [user for user in due[start : start + REFOLDED] if user in calm]
+                    now = [user for user in now if user in state.owed_users]
+                    self._replace(now, beside)
+                    self._settled(now)
+        finally:
+            with self.commit_lock:
+                self._settling = [one for one in self._settling if one is not calm]
+        return [user for user in due if user in state.owed_users]
 
     def catch_up(
         self, progress: Callable[[int, int], None] | None = None, stop: Position | None = None
