@@ -22,6 +22,7 @@ from limner.events.batch import F64, I64, Bool
 from limner.profile.blocks import Blocks, capacities, present, shaped
 from limner.profile.compact import INT32, Compact
 from limner.profile.merge import POSITION, Column, Values, group_starts, merge, reduce_groups
+from limner.profile.spilled import Spilled
 
 SLACK = 4
 """Least room beyond the bound, so that a full map is not cut at every event."""
@@ -33,8 +34,9 @@ class MapSpec:
 
     `keep` says which entries stay when a user has more: "heaviest" (the greatest first value of
     the first decayed or summed column) or "newest" (the greatest time). What a "newest" map lets
-    go is added up in `Pool.spilled`, so its totals stay exact. A history is a map with
-    `unique=False`: entries never merge, and the newest `bound` of them are the state.
+    go is added up in `Pool.spilled`, so its totals stay exact; its keys are remembered, so that one
+    that comes back is counted once. A history is a map with `unique=False`: entries never merge,
+    and the newest `bound` of them are the state.
 
     The time of a decayed sum is only what it is told as of. Where no half-life is under an hour it
     is kept to the minute, in 4 bytes, and the sums as of that minute; `entries` says so too.
@@ -67,6 +69,7 @@ class Pool:
         ]
         self._class = Grow("i1", -1)
         self._block = Grow("i4", -1)
+        self._gone = Spilled() if spec.unique and spec.keep == "newest" else None
 
     @property
     def _columns(self) -> tuple[Column, ...]:
@@ -84,6 +87,8 @@ class Pool:
             self._classes[size].wipe(self._block.data[rows[sizes == size]])
         self._class.data[rows] = -1
         self._block.data[rows] = -1
+        if self._gone is not None:
+            self._gone.clear(rows)
 
     def count(self, row: int) -> int:
         """How many entries a user has."""
@@ -197,11 +202,27 @@ class Pool:
                 return
             rows, keys = rows[missing], keys[missing]
             values = {name: column[missing] for name, column in values.items()}
+            if self._gone:
+                self._take_back(rows, keys)
         elif len(rows) > 1:
             order = np.argsort(rows, kind="stable")
             rows, keys = rows[order], keys[order]
             values = {name: column[order] for name, column in values.items()}
         self._insert(rows, keys, values)
+
+    def _take_back(self, rows: I64, keys: npt.NDArray[Any]) -> None:
+        """Keys that were let go once count among the kept from now on; `rows` is sorted."""
+        assert self._gone is not None
+        full = (self._class.data[rows] == len(self._classes) - 1).nonzero()[0]
+        if not len(full):
+            return
+        rows, keys = rows[full], keys[full]
+        starts = group_starts(rows)
+        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+            row = int(rows[start])
+            back = self._gone.take(row, keys[start:stop])
+            if back:
+                self._lost(row)[2] -= back
 
     def overflowed(self, row: int) -> bool:
         """Whether this user's map ever let an entry go."""
@@ -240,6 +261,9 @@ class Pool:
                 self._make_room(one, self._counts(one), self._sizes[-1:])
                 self._let_go(row, *lost[:2].tolist())
                 self._lost(row)[2:] += lost[2:]
+                if self._gone is not None and other._gone is not None:
+                    theirs = np.setdiff1d(other._gone.of(other_row), self._raw(row)[0])
+                    self._lost(row)[2] += self._gone.add(row, theirs) - lost[2]
 
     def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
         """Merge into entries that exist; return the indices of those that do not."""
@@ -376,9 +400,9 @@ class Pool:
         if self.spec.keep == "newest":
             ties = merged.get("p", all_keys)
             order = np.lexsort((ties, merged["t"]))[::-1]
-            if self.spec.unique:
+            if self._gone is not None:
                 lost = order[self.spec.bound :]
-                self._lost(row)[2] += len(lost)
+                self._lost(row)[2] += self._gone.add(row, all_keys[lost])
                 for place, name in enumerate(self.summed, 3):
                     self._lost(row)[place] += merged[name][lost].sum()
         else:
@@ -446,6 +470,8 @@ class Pool:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything, by name, for a snapshot."""
         out = {"class": self._class.view, "block": self._block.view}
+        if self._gone is not None:
+            out |= self._gone.arrays()
         for cls in self._classes:
             at = f"{cls.capacity}."
             out[at + "keys"] = cls.keys.view
@@ -462,6 +488,8 @@ class Pool:
             self._widen()
         self._class.load(arrays["class"])
         self._block.load(arrays["block"])
+        if self._gone is not None:
+            self._gone.load(arrays)
         for cls in self._classes:
             at = f"{cls.capacity}."
             cls.keys.load(arrays[at + "keys"])

@@ -26,7 +26,7 @@ from limner.profile.pool import Pool
 from limner.profile.rows import Rows
 
 LATENESS = 7 * DAY
-ARRAYS = 3
+ARRAYS = 4
 """Which arrays a snapshot of a state holds, and what they mean."""
 
 
