@@ -23,6 +23,7 @@ from limner.config import Config, parse
 from limner.errors import KeyMissing, NotFound, StoreBusy, WipeDue
 from limner.events.batch import DAY, SECOND
 from limner.profile.facet import Entry, Slot
+from limner.profile.population import Population
 from limner.profile.portrait import Portrait
 from limner.sources import beside, synthetic
 from limner.testing.shop import START, shop
@@ -92,6 +93,38 @@ def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
         assert (again.entry.added, again.entry.repeated) == (0, len(SHOP.events))
         assert app.state.position == head
         assert_same(portraits(app), before)
+
+
+def test_recording_writes_snapshots_so_that_a_start_has_little_to_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled(tmp_path) as app:
+        app.save_snapshot()
+        monkeypatch.setattr("limner.app.limner.SNAPSHOT_EVERY", 3)
+        before = app.state.position
+        for event in more_events(app)[:4]:
+            app.record(event)
+        assert app.snapshots.join()
+        live = portraits(app)
+        app.writable = False  # closes as a crash would: without a new snapshot
+    with Limner.open(config=settings(tmp_path), write=False) as app:
+        assert app._snapshot_at == app.state.position == before + 4
+        assert_same(portraits(app), live)
+
+
+def test_many_users_are_surveyed_after_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Limner.open(config=settings(tmp_path)) as app:
+        app.import_file(SHOP.events)
+        app.population = Population()  # as if killed before its first survey
+    monkeypatch.setattr("limner.app.limner.AT_ONCE", 1)
+    with Limner.open(config=settings(tmp_path)) as app:
+        ends = time.monotonic() + 30
+        while not app.population.users and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert app.population.position == app.state.position
+        assert app.population.config == app.config.population
 
 
 def test_snapshot_and_tail_equal_replay_from_zero(tmp_path: Path) -> None:

@@ -470,6 +470,17 @@ def test_a_missing_extra_names_its_install_command(read: Path) -> None:
     assert json.loads(done.stdout)["error"]["mend"] == "pip install 'limner[demo]'"
 
 
+def test_a_portrait_imports_nothing_that_it_does_not_need(read: Path) -> None:
+    code = (
+        "import sys\nfrom limner.cli import run\nrun(['portrait', 'u5', '--json'], alone=True)\n"
+        "print(*({'pandas', 'starlette', 'asyncio', 'rich', 'torch'} & sys.modules.keys()),"
+        " file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == []
+    assert json.loads(done.stdout)["user_id"] == "u5"
+
+
 def test_a_broken_pipe_is_quiet(read: Path) -> None:
     for arguments in (["portrait", "u5"], ["portrait", "u5", "--json"]):
         end, write = os.pipe()

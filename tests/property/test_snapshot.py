@@ -145,6 +145,16 @@ def test_a_sound_snapshot_is_loaded(folder: Path) -> None:
     assert len(found[0]) == 29
 
 
+def test_new_users_go_into_the_room_behind_those_of_the_snapshot(folder: Path) -> None:
+    found = loaded(folder)
+    assert found is not None
+    state = found[0]
+    before = state.records
+    state.row_of([bytes([user]) * 16 for user in range(100, 103)])
+    assert len(state.records) == 32
+    assert np.shares_memory(state.records, before)  # nothing was copied to make room for them
+
+
 def test_any_altered_byte_is_seen(folder: Path) -> None:
     for path in files(folder):
         sound = path.read_bytes()

@@ -12,10 +12,10 @@ how portraits are made anew, `learning` how models are trained, `jobs` what is d
 `people` groups of users.
 """
 
-from limner.app.intake import SNAPSHOT_EVERY, Imported
+from limner.app.intake import Imported
 from limner.app.jobs import Jobs, Run
 from limner.app.learning import Trained
-from limner.app.limner import Limner, quiet
+from limner.app.limner import SNAPSHOT_EVERY, Limner, quiet
 from limner.app.people import Audience, Standing
 from limner.app.rebuilding import Replayed
 from limner.app.removal import Erased, Expired

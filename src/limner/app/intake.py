@@ -24,9 +24,6 @@ from limner.sources.columns import Kind
 if TYPE_CHECKING:
     from limner.app.limner import Limner
 
-SNAPSHOT_EVERY = 500_000
-"""Rows after which a new snapshot is written while recording."""
-
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -66,9 +63,10 @@ def record(app: Limner, events: Any, *, source: str, kind: Kind, import_id: int)
     else:
         batches = reading.read(events, kind, source, unreadable.append, {}, {})
     occurrences = Occurrences()
-    parts = [
-        app.writer.record(raw, occurrences=occurrences, import_id=import_id) for raw in batches
-    ]
+    parts = []
+    for raw in batches:
+        parts.append(app.writer.record(raw, occurrences=occurrences, import_id=import_id))
+        app.keep_start_quick()
     if unreadable:
         with app.store.transaction():
             app.store.quarantine.add(unreadable, now=app.received())
@@ -117,8 +115,7 @@ def import_file(
         entry = _added(entry, recorded)
         shown.extend(recorded.refused[: 100 - len(shown)])
         progress(kind, entry.rows, total)
-        if app.state.position - app._snapshot_at > SNAPSHOT_EVERY:
-            app.save_snapshot(wait=False)
+        app.keep_start_quick()
     progress("late rows", entry.rows, total)
     app.writer.settle()
     app.store.seal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,7 +25,7 @@ from limner.app import (
     removal,
     topics,
 )
-from limner.app.intake import SNAPSHOT_EVERY, Imported
+from limner.app.intake import Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
 from limner.app.people import Audience, Standing
@@ -68,6 +69,14 @@ from limner.stores import Store, open_store
 
 if TYPE_CHECKING:
     from limner.evaluate.next_basket import Report
+
+SNAPSHOT_EVERY = 250_000
+"""Rows after which a new snapshot is written while recording: two or three seconds of folding."""
+
+AT_ONCE = 50_000
+"""Users up to whom a start surveys them before it is done: half a second."""
+
+_log = logging.getLogger(__name__)
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -194,12 +203,20 @@ class Limner:
             self.writer.norms = Norms.from_arrays(kept)
             self.writer.amendments = Amendments.from_arrays(kept)
         self._snapshot_at = self.state.position
-        caught = self.writer.catch_up(lambda done, total: progress("replay", done, total))
+        self.writer.catch_up(lambda done, total: progress("replay", done, total))
         other = self.population.config != self.config.population
-        if loaded is None or caught > SNAPSHOT_EVERY or other:
+        # a survey of a million users takes longer than all else: until then the last one will do
+        later = loaded is not None and len(self.state) > AT_ONCE
+        if later and write and self._outgrown:
+            threading.Thread(target=self._survey_beside, daemon=True).start()
+        elif loaded is None or other or (self._outgrown and not later):
             self.refresh_population()
-        else:
-            self.renew_population()
+
+    def _survey_beside(self) -> None:
+        try:
+            self.refresh_population()
+        except Exception:  # the next survey, and whoever asks for one, says it too
+            _log.exception("the population could not be surveyed")
 
     def _as_before(self) -> tuple[Population, Arrays] | None:
         """Load the portraits as they were defined before, and have them built anew."""
@@ -295,6 +312,14 @@ class Limner:
             if self.snapshots.save(self.state, self.population, kept, wait=wait):
                 self._snapshot_at = self.state.position
 
+    def keep_start_quick(self) -> None:
+        """Begin a snapshot in the background if so many rows came since the last one.
+
+        A start folds what came since, so this bounds its time whatever kills the process.
+        """
+        if self.state.position - self._snapshot_at > SNAPSHOT_EVERY and not self.snapshots.busy:
+            self.save_snapshot(wait=False)
+
     def refresh_population(self) -> None:
         """Take stock of all users: percentiles, tiers, quintiles, clusters, shares of everybody.
 
@@ -306,8 +331,12 @@ class Limner:
 
     def renew_population(self) -> None:
         """Take stock if the log has grown by a fifth since that was done last."""
-        if self.state.position > 1.2 * self.population.position:
+        if self._outgrown:
             self.refresh_population()
+
+    @property
+    def _outgrown(self) -> bool:
+        return self.state.position > 1.2 * self.population.position
 
     # -- taking in ---------------------------------------------------------------------------
 

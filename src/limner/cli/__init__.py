@@ -16,7 +16,7 @@ from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.label import label
 from limner.cli.learn import topics, train
 from limner.cli.quarantine import clean, quarantine
-from limner.cli.session import common
+from limner.cli.session import Session, common
 from limner.cli.set_up import demo, init, replay, serve, status
 from limner.cli.times import changes, schedule
 from limner.cli.validate import validate
@@ -49,10 +49,14 @@ for _command in (
     cli.add_command(_command)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+def run(arguments: Sequence[str], *, alone: bool = False) -> int:
+    """Run a command; return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+
+    `alone` says that the process is there for this command only.
+    """
     try:
-        code = cli.main(list(arguments), prog_name="limner", standalone_mode=False)
+        session = Session(alone=alone)
+        code = cli.main(list(arguments), prog_name="limner", standalone_mode=False, obj=session)
     except click.Abort:
         click.echo("interrupted", err=True)
         return 130
@@ -82,4 +86,4 @@ def _tell(error: LimnerError, arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """The entry point of the `limner` command."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], alone=True))

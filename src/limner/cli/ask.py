@@ -42,11 +42,6 @@ def portrait(
     url: str,
 ) -> None:
     """Show what is known of USER: four sections, each line with what it rests on."""
-    from limner.cli import show
-    from limner.cli.remote import user_path
-    from limner.profile.portrait import Portrait
-    from limner.serve.answers import Evidence, SlotHistory
-
     past_moment = bool(at) or known_at is not None
     if past_moment + bool(evidence) + bool(history) > 1:
         raise UsageError(
@@ -54,29 +49,52 @@ def portrait(
             mend="ask one at a time, without --at and --known-at",
         )
     if history:
+        from limner.serve.answers import SlotHistory
+
         if url:
+            from limner.cli.remote import user_path
+
             path = user_path(user, "portrait", "history")
             past = session.remote(url).ask("GET", path, SlotHistory, slot=history, limit=limit)
         else:
             with session.open(write=False) as app:
                 past = SlotHistory(user, history, app.portrait_history(user, history, limit=limit))
-        return session.emit(past) if session.json else show.changes(session.console(), past)
+        if session.json:
+            return session.emit(past)
+        from limner.cli import show
+
+        return show.changes(session.console(), past)
     if evidence:
+        from limner.serve.answers import Evidence
+
         if url:
+            from limner.cli.remote import user_path
+
             path = user_path(user, "portrait", "evidence")
             found = session.remote(url).ask("GET", path, Evidence, slot=evidence, limit=limit)
         else:
             with session.open(write=False) as app:
                 found = Evidence(user, evidence, app.evidence(user, evidence, limit=limit))
-        return session.emit(found) if session.json else show.evidence(session.console(), found)
+        if session.json:
+            return session.emit(found)
+        from limner.cli import show
+
+        return show.evidence(session.console(), found)
     if url:
+        from limner.cli.remote import user_path
+        from limner.profile.portrait import Portrait
+
         path = user_path(user, "portrait")
         seen = session.remote(url).ask("GET", path, Portrait, at=at, known_at=known_at)
     else:
         with session.open(write=False) as app:
             when = moment_of(session, at)
             seen = app.portrait(user, at=when, known_at=known_at, vector=session.json)
-    return session.emit(seen) if session.json else show.portrait(session.console(), seen)
+    if session.json:
+        return session.emit(seen)
+    from limner.cli import show
+
+    return show.portrait(session.console(), seen)
 
 
 @click.command(epilog="\b\nExample:\n  limner recommend 1643 -n 5 --no-repeats --explain")
@@ -91,11 +109,10 @@ def recommend(
     session: Session, user: str, n: int | None, repeats: bool | None, explain: bool, url: str
 ) -> None:
     """List the best items for USER, each with the parts that its score is the sum of."""
-    from limner.cli import show
-    from limner.cli.remote import user_path
-    from limner.recommend.rank import Recommendations
-
     if url:
+        from limner.cli.remote import user_path
+        from limner.recommend.rank import Recommendations
+
         path = user_path(user, "recommendations")
         listed = session.remote(url).ask(
             "GET", path, Recommendations, n=n, explain=explain, repeats=repeats
@@ -103,7 +120,11 @@ def recommend(
     else:
         with session.open(write=False) as app:
             listed = app.recommend(user, n, explain=explain, repeats=repeats)
-    return session.emit(listed) if session.json else show.recommendations(session.console(), listed)
+    if session.json:
+        return session.emit(listed)
+    from limner.cli import show
+
+    return show.recommendations(session.console(), listed)
 
 
 @click.command(epilog="\b\nExample:\n  limner why 1643 1082185")
@@ -115,14 +136,17 @@ def recommend(
 @with_session
 def why(session: Session, user: str, item: str, repeats: bool | None, url: str) -> None:
     """Say why ITEM stands where it stands for USER, or what keeps it out of the list."""
-    from limner.cli import show
-    from limner.cli.remote import user_path
-    from limner.explain.reasons import Why
-
     if url:
+        from limner.cli.remote import user_path
+        from limner.explain.reasons import Why
+
         path = user_path(user, "why", item)
         found = session.remote(url).ask("GET", path, Why, repeats=repeats)
     else:
         with session.open(write=False) as app:
             found = app.why(user, item, repeats=repeats)
-    return session.emit(found) if session.json else show.why(session.console(), found)
+    if session.json:
+        return session.emit(found)
+    from limner.cli import show
+
+    return show.why(session.console(), found)

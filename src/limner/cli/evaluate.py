@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from limner.cli.session import Session, common, moment_of, pairs, with_session
 from limner.errors import UsageError
@@ -157,6 +156,8 @@ def _show(session: Session, found: Report) -> None:
         f"{data['events']:,} events; {found.questions:,} questions, all items ranked, {how}"
     )
     measured = found.systems if found.test else found.validation
+    from rich.table import Table
+
     table = Table(title="Test" if found.test else "Validation", title_justify="left")
     for column in ("", f"HR at {found.k}", f"NDCG at {found.k}", f"{found.main} − it, NDCG", "s"):
         table.add_column(column, justify="right" if column else "left")

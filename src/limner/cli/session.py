@@ -7,15 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
 from limner.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from limner.app import Limner
     from limner.cli.remote import Remote
     from limner.config import Config
@@ -37,6 +39,8 @@ class Session:
     config: Path | None = None
     store: str = ""
     json: bool = False
+    alone: bool = False
+    """Whether the process is this command's, which nobody gives a DataFrame."""
 
     def settings(self) -> Config:
         """The configuration, with `--store` over it."""
@@ -48,6 +52,8 @@ class Session:
         self, *, write: bool, settings: Config | None = None, progress: Progress | None = None
     ) -> Limner:
         """The store, to read beside whoever writes, or as its one writer."""
+        if self.alone:
+            _without_pandas()
         from limner.app import Limner, quiet
 
         return Limner.open(
@@ -72,6 +78,8 @@ class Session:
 
     def console(self) -> Console:
         """Where text for people goes."""
+        from rich.console import Console
+
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = WIDTH
@@ -89,6 +97,28 @@ class Session:
 
         with bars() as report:
             yield report
+
+
+class _NoPandas(MetaPathFinder):
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _without_pandas() -> None:
+    """Have Arrow take it that there is no pandas.
+
+    It imports it, where it is installed, before it makes its first array, to know a Series when
+    it is given one: a fifth of a second.
+    """
+    import pyarrow as pa
+
+    hidden = _NoPandas()
+    sys.meta_path.insert(0, hidden)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(hidden)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

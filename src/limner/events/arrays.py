@@ -150,9 +150,9 @@ class Grow:
         data[:n] = self.data[:n]
         self.data, self.n = data, n
 
-    def load(self, data: npt.NDArray[Any]) -> None:
-        """Take an array as the content."""
-        self.data = data
+    def load(self, data: npt.NDArray[Any], room: npt.NDArray[Any] | None = None) -> None:
+        """Take an array as the content; `room` is the same memory and what is free behind it."""
+        self.data = data if room is None else room
         self.n = len(data)
 
 

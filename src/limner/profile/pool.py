@@ -22,6 +22,7 @@ from limner.events.batch import F64, I64, Bool
 from limner.profile.blocks import Blocks, capacities, present, shaped
 from limner.profile.compact import INT32, Compact
 from limner.profile.merge import POSITION, Column, Values, group_starts, merge, reduce_groups
+from limner.profile.rows import NO_ROOM, Arrays
 from limner.profile.spilled import Spilled
 
 SLACK = 4
@@ -482,19 +483,23 @@ class Pool:
                 out[f"{at}columns.{name}"] = grown.view
         return out
 
-    def load(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        """Take what `arrays` gave."""
+    def load(self, arrays: Arrays, rooms: Arrays = NO_ROOM) -> None:
+        """Take what `arrays` gave; see `ProfileState.load`."""
         if any(name.endswith(".columns.p") and a.dtype == "i8" for name, a in arrays.items()):
             self._widen()
-        self._class.load(arrays["class"])
-        self._block.load(arrays["block"])
+
+        def take(grown: Grow, name: str) -> None:
+            grown.load(arrays[name], rooms.get(name))
+
+        take(self._class, "class")
+        take(self._block, "block")
         if self._gone is not None:
             self._gone.load(arrays)
         for cls in self._classes:
             at = f"{cls.capacity}."
-            cls.keys.load(arrays[at + "keys"])
-            cls.count.load(arrays[at + "count"])
-            cls.lost.load(arrays[at + "lost"])
+            take(cls.keys, at + "keys")
+            take(cls.count, at + "count")
+            take(cls.lost, at + "lost")
             cls.free = arrays[at + "free"].tolist()
             for name, grown in cls.columns.items():
-                grown.load(arrays[f"{at}columns.{name}"])
+                take(grown, f"{at}columns.{name}")

@@ -22,6 +22,9 @@ _EMPTY = -1
 # odd constants of splitmix64 (Steele, Lea and Flood, 2014); pseudonyms are uniform already
 _MIX, _SPREAD = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
+Arrays = Mapping[str, npt.NDArray[Any]]
+NO_ROOM: Arrays = {}
+
 Pseudonyms = npt.NDArray[np.uint64]
 """(n, 2): the two halves of each 16-byte pseudonym, as they lie in memory."""
 
@@ -169,9 +172,9 @@ class Rows(Mapping[bytes, int]):
             "free": np.array(self._free, dtype=np.int64),
         }
 
-    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take what `arrays` gave."""
-        self._keys.load(arrays["users"])
+    def load(self, arrays: Arrays, rooms: Arrays = NO_ROOM) -> None:
+        """Take what `arrays` gave; see `ProfileState.load`."""
+        self._keys.load(arrays["users"], rooms.get("users"))
         self._slots = arrays["slots"]
         self._free = arrays["free"].tolist()
 

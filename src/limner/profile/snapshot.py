@@ -58,7 +58,7 @@ class Snapshots:
                 self.join()
                 files.write(self.folder, state, population, self.log, extra)
                 return True
-            if self._running():
+            if self.busy:
                 return False
             with warnings.catch_warnings():
                 # that other threads may hold locks: the child takes none of theirs
@@ -133,13 +133,16 @@ class Snapshots:
         """Whether any snapshot holds this pseudonym."""
         return any(files.holds(path, user) for path in self._newest_first())
 
-    def _running(self) -> bool:
-        if self._child is None:
-            return False
-        done, _ = os.waitpid(self._child, os.WNOHANG)
-        if done:
-            self._child = None
-        return not done
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written in the background."""
+        with self._lock:
+            if self._child is None:
+                return False
+            done, _ = os.waitpid(self._child, os.WNOHANG)
+            if done:
+                self._child = None
+            return not done
 
     def _stop(self) -> None:
         """End what is being written; without its folder a writer cannot finish."""

@@ -16,6 +16,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -257,10 +258,13 @@ def manifest_of(path: Path) -> Manifest | None:
 def unaltered(path: Path, manifest: Manifest) -> bool:
     """Whether every byte is as it was written."""
     data = _mapped(path / DATA, "r")
-    return _crc32(path / REST) == manifest.rest_crc32 and all(
-        zlib.crc32(data[array.offset : array.offset + array.room].data) == array.crc32
-        for array in manifest.arrays.values()
-    )
+
+    def sound(array: _Array) -> bool:
+        return zlib.crc32(data[array.offset : array.offset + array.room].data) == array.crc32
+
+    largest_first = sorted(manifest.arrays.values(), key=lambda array: -array.room)
+    with ThreadPoolExecutor() as threads:  # zlib lets go of the interpreter's lock
+        return _crc32(path / REST) == manifest.rest_crc32 and all(threads.map(sound, largest_first))
 
 
 def _crc32(path: Path) -> int:
@@ -280,13 +284,17 @@ def _mapped(path: Path, mode: Literal["r", "c"]) -> Bytes:
 def fill(path: Path, state: ProfileState, manifest: Manifest) -> tuple[Population, Arrays]:
     """Have an empty state be what a snapshot holds; its population and extra arrays."""
     data, rest = _mapped(path / DATA, "c"), _mapped(path / REST, "r")
-    arrays: Arrays = {}
+    arrays, rooms = Arrays(), Arrays()
     for name, known in manifest.arrays.items():
         part = data[known.offset : known.offset + known.room]
         at, blocks = (rest[start : start + size] for start, size in (known.at, known.blocks))
         if len(at):
             part.reshape(-1, BLOCK)[at.view(np.int64)] = blocks.reshape(-1, BLOCK)
         arrays[name] = part[: known.size].view(known.dtype).reshape(known.shape)
+        if known.size:
+            size = known.size // known.shape[0]
+            fits = part[: len(part) // size * size].view(known.dtype)
+            rooms[name] = fits.reshape(-1, *known.shape[1:])
     tables = {
         name: pa.ipc.open_stream(pa.py_buffer(rest[start : start + size])).read_all()
         for name, (start, size) in manifest.tables.items()
@@ -302,7 +310,7 @@ def fill(path: Path, state: ProfileState, manifest: Manifest) -> tuple[Populatio
         for name, table in tables.items()
         if name.startswith("words.")
     }
-    state.load(arrays)
+    state.load(arrays, rooms)
     state.position = manifest.position
     population = Population.of_tables(
         {

@@ -23,7 +23,7 @@ from limner.profile.events import TARGET, Events, vocabulary
 from limner.profile.facet import COUNTED, Facet, Lifted
 from limner.profile.merge import NEVER, Column, Values, decayed, group_starts, merge, reduce_groups
 from limner.profile.pool import Pool
-from limner.profile.rows import Rows
+from limner.profile.rows import NO_ROOM, Arrays, Rows
 
 LATENESS = 7 * DAY
 ARRAYS = 4
@@ -412,16 +412,26 @@ class ProfileState:
                 out[f"pool.{name}.{key}"] = array
         return out
 
-    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take what `arrays` gave; they may be memory-mapped copy-on-write."""
-        self._records.load(arrays["records"].view(self._dtype).reshape(-1))
+    def load(self, arrays: Arrays, rooms: Arrays = NO_ROOM) -> None:
+        """Take what `arrays` gave; they may be memory-mapped copy-on-write.
+
+        `rooms` has the same arrays with what is free behind them, where something is: what comes
+        goes there, so that the first new user copies nothing.
+        """
+        records, room = (
+            None if found is None else found.view(self._dtype).reshape(-1)
+            for found in (arrays["records"], rooms.get("records"))
+        )
+        assert records is not None
+        self._records.load(records, room)
         self._newest = None
-        self.rows.load(arrays)
+        self.rows.load(arrays, rooms)
         owed = arrays["owed_users"].tobytes()
         self.owed_users = {owed[place : place + 16] for place in range(0, len(owed), 16)}
         self.owed_items = set(arrays["owed_items"].tolist())
         for name, pool in self.pools.items():
-            prefix = f"pool.{name}."
-            pool.load(
-                {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            )
+            pool.load(*(_under(f"pool.{name}.", given) for given in (arrays, rooms)))
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
