@@ -81,7 +81,14 @@ class Jobs:
         text = self._job(name).refresh.text
         kept = self._store.get_meta(_meta(name))
         known = msgspec.json.decode(kept, type=Run) if kept else Run(name, text)
+        if known.outcome == "running" and not self._goes_on(name):
+            known = replace(known, outcome="interrupted")
         return known if known.refresh == text else replace(known, refresh=text, next_run=None)
+
+    def _goes_on(self, name: str) -> bool:
+        """Whether the one that began the job still writes to the store."""
+        runner = self._store.get_meta(_runner(name))
+        return bool(runner) and runner == self._store.writer()
 
     def next_after(self, name: str, moment: int) -> int:
         """The job's first time (µs) after a moment."""
@@ -118,7 +125,9 @@ class Jobs:
             if due is None or due <= now:
                 due = self.next_after(name, now)
             run = Run(name, job.refresh.text, due, "running", started=now)
-            self._keep(run)
+            with self._store.transaction():
+                self._store.set_meta(_runner(name), self._store.writer())
+                self._keep(run)
             begun = time.perf_counter()
             try:
                 run = replace(run, outcome="done", said=job.run())
@@ -196,6 +205,10 @@ def _training(app: Limner) -> str:
 
 def _meta(name: str) -> str:
     return f"job {name}"
+
+
+def _runner(name: str) -> str:
+    return f"job {name} is run by"
 
 
 def _said(error: Exception) -> str:

@@ -278,8 +278,12 @@ def plain_text(value: Any) -> str | None:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+LARGEST = 1e30
+"""Beyond it a number measures nothing; below it sums of its third powers stay finite."""
+
+
 def as_numbers(array: pa.Array, missing: float = np.nan) -> F64:
-    """An Arrow array as float64; null, and what is no number, become `missing`."""
+    """An Arrow array as float64; null, and what is no number within `LARGEST`, become `missing`."""
     if pa.types.is_null(array.type) or pa.types.is_nested(array.type):
         return np.full(len(array), missing)
     if pa.types.is_dictionary(array.type):
@@ -295,14 +299,16 @@ def as_numbers(array: pa.Array, missing: float = np.nan) -> F64:
     if array.null_count:
         array = pc.fill_null(array, missing)
     numbers: F64 = array.to_numpy(zero_copy_only=False)
-    return numbers
+    beyond = np.abs(numbers) > LARGEST
+    return np.where(beyond, missing, numbers) if beyond.any() else numbers
 
 
 def _number(value: object, missing: float) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return missing
+    return missing if abs(number) > LARGEST else number
 
 
 def concat(batches: Sequence[EventBatch]) -> EventBatch:

@@ -102,7 +102,7 @@ def clean(
         "bad_time": times.unreadable,
         "impossible_time": timed & ~possible,
         "bad_number": part.bad,
-        "impossible_amount": (np.abs(value) > MOST) | (np.abs(quantity) > MOST),
+        "impossible_amount": (np.abs(value) > MOST) | (np.abs(quantity) > MOST) | rows.boundless(),
         "negative_quantity": quantity < 0,
         "no_quantity_no_value": nothing & of_types(types, names, {"purchase"}),
         "duplicate_line": rows.repeated(~of_types(types, names, set(config.keep_identical))),

@@ -75,8 +75,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             needed=True,
         ),
         "impossible_amount": Rule(
-            1,
-            "value or quantity is beyond 1e15",
+            2,
+            "value or quantity is beyond 1e15, or a number among the properties beyond 1e30",
             "check the column: this is an id or an overflow rather than an amount",
             needed=True,
         ),

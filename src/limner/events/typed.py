@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limner.events.batch import F64, I32, SCHEMA, Bool
+from limner.events.batch import F64, I32, LARGEST, PROPERTY, SCHEMA, Bool
 from limner.events.raw import RawBatch
 from limner.events.rules import CleanConfig
 from limner.events.timestamps import Times, to_micros
@@ -86,6 +86,15 @@ class Typed:
         if not self._has(name):
             return np.full(self.n, np.nan), np.zeros(self.n, dtype=bool)
         return _read_numbers(self.column(name))
+
+    def boundless(self) -> Bool:
+        """Rows with a property that is infinite or beyond `LARGEST`; integers may be ids."""
+        out = np.zeros(self.n, dtype=bool)
+        for field in self.table.schema:
+            if field.name.startswith(PROPERTY) and pa.types.is_floating(field.type):
+                number = self.column(field.name).to_numpy(zero_copy_only=False)
+                out |= np.abs(number) > LARGEST
+        return out
 
     def received(self, now: int) -> pa.Array:
         """The times of receipt, `now` where none is given."""

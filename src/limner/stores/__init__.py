@@ -64,6 +64,10 @@ class Store(Protocol):
         """Whether nothing was in it when it was opened, so that keys may be made for it."""
         ...
 
+    def writer(self) -> str:
+        """A name, unique to it, of the one that now holds the write lock; "" if none does."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]:
         """All writes inside are durable together at its end, or none is."""
         ...

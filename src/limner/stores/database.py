@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from limner.errors import StoreBusy, StoreCorrupt, StoreError, WipeDue
 
 SCHEMA_VERSION = "1"
+PROBE_SECONDS = 0.1
 BUSY_SECONDS = 10.0
 """How long a connection waits for another that holds the file."""
 
@@ -179,6 +181,22 @@ class Database:
         while self._closed and self._idle:
             self._idle.pop().close()
 
+    def writer(self) -> str:
+        """A name of the one that now holds the write lock, unique to it; "" if none does."""
+        if self._lock is None:
+            probe = FileLock(_lock_file(self.path))
+            try:
+                probe.acquire(timeout=0)
+            except Timeout:
+                pass  # somebody holds it
+            except OSError:
+                return ""  # it cannot be written, so nobody here writes
+            else:
+                probe.release()
+                return ""
+        lines = _said(self.path)
+        return lines[2] if len(lines) > 2 else ""
+
     def _connect(self, *, write: bool) -> sqlite3.Connection:
         with self._spoken():
             connection = sqlite3.connect(
@@ -281,20 +299,31 @@ def _holder_file(path: Path) -> Path:
     return path.with_name(path.name + ".writer")
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _said(path: Path) -> list[str]:
+    """What the writer says of itself: its process id, what it is, a name unique to it."""
+    try:
+        return _holder_file(path).read_text("utf-8").splitlines()
+    except OSError:
+        return []
+
+
 def _lock(path: Path, holder: str) -> FileLock:
     """The write lock of a store, with a text beside it that says who holds it."""
-    lock = FileLock(path.with_name(path.name + ".lock"))
+    lock = FileLock(_lock_file(path))
     try:
-        lock.acquire(timeout=0)
+        # not at once: a reader that asks whether anybody writes holds it for a moment
+        lock.acquire(timeout=PROBE_SECONDS, poll_interval=PROBE_SECONDS / 10)
     except Timeout:
-        try:
-            pid, who = _holder_file(path).read_text("utf-8").split("\n", 1)
-        except (OSError, ValueError):
-            pid, who = "unknown", "another process"
+        pid, who = (*_said(path), "unknown", "another process")[:2]
         raise StoreBusy(
             f"{who.strip()} (process {pid}) writes to this store, and there can be one writer",
             where=str(path),
             mend=f"stop process {pid}; or, if it is a server, use --url with its address",
         ) from None
-    _holder_file(path).write_text(f"{os.getpid()}\n{holder}\n", "utf-8")
+    said = f"{os.getpid()}\n{' '.join(holder.split())}\n{uuid4().hex}\n"
+    _holder_file(path).write_text(said, "utf-8")
     return lock

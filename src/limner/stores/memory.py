@@ -56,6 +56,10 @@ class MemoryStore:
         """Always new."""
         return True
 
+    def writer(self) -> str:
+        """Whoever has it, for nobody else can."""
+        return "memory"
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All writes inside happen, or none; other threads wait until it is over."""

@@ -53,6 +53,10 @@ class SqliteStore:
         """Whether nothing was in the store when it was opened: no keys known, no rows."""
         return self._database.fresh
 
+    def writer(self) -> str:
+        """A name of the one that now holds the write lock; "" if none does."""
+        return self._database.writer()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All writes inside are durable together at its end, or none is."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,9 @@ from limner.errors import NotFound, UsageError
 from limner.events.batch import SECOND
 from limner.profile.refresh import Refresh
 from limner.serve.schedule import Schedule
+from limner.stores import Store
 from limner.stores.memory import MemoryStore
+from limner.stores.sqlite import SqliteStore
 
 MINUTE = 60 * SECOND
 NOON = 1_700_000_000 * SECOND // MINUTE * MINUTE
@@ -36,7 +40,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def jobs(store: MemoryStore, clock: Clock, *found: Job) -> Jobs:
+def jobs(store: Store, clock: Clock, *found: Job) -> Jobs:
     return Jobs(found, store, clock, "UTC")
 
 
@@ -119,6 +123,26 @@ def test_a_job_that_fails_is_known_and_done_again_at_its_next_time(
     assert "job frail failed" in caplog.text
     assert found.run("frail").said == "well"
     assert found.of("frail").error == ""
+
+
+def test_a_reader_sees_that_the_one_who_ran_a_job_is_gone(clock: Clock, tmp_path: Path) -> None:
+    seen = []
+
+    def run() -> str:
+        with closing(SqliteStore(tmp_path / "shop.db", write=False)) as reader:
+            seen.append(jobs(reader, clock, job()).of("tidy").outcome)
+        raise SystemExit  # as when it is killed: nobody says how it ended
+
+    with closing(SqliteStore(tmp_path / "shop.db")) as store, pytest.raises(SystemExit):
+        jobs(store, clock, Job("tidy", Refresh.parse("every 5m"), run)).run("tidy")
+    assert seen == ["running"]
+    with closing(SqliteStore(tmp_path / "shop.db", write=False)) as reader:
+        assert jobs(reader, clock, job()).of("tidy").outcome == "interrupted"
+    with (  # an import, say, writes: it runs no such job
+        closing(SqliteStore(tmp_path / "shop.db")),
+        closing(SqliteStore(tmp_path / "shop.db", write=False)) as reader,
+    ):
+        assert jobs(reader, clock, job()).of("tidy").outcome == "interrupted"
 
 
 def test_a_run_that_the_process_did_not_survive_was_interrupted(clock: Clock) -> None:

@@ -37,6 +37,19 @@ def segments(path: Path) -> list[tuple[int, int]]:
         return connection.execute("SELECT first, count FROM segment ORDER BY first").fetchall()
 
 
+def test_a_reader_knows_who_writes_and_that_nobody_does(path: Path) -> None:
+    with closing(SqliteStore(path)) as store:
+        name = store.writer()
+        with closing(SqliteStore(path, write=False)) as reader:
+            assert reader.writer() == name != ""
+            with pytest.raises(StoreBusy):
+                SqliteStore(path)
+    with closing(SqliteStore(path, write=False)) as reader:
+        assert reader.writer() == ""
+    with closing(SqliteStore(path)) as store:
+        assert store.writer() not in ("", name)
+
+
 def test_a_store_is_opened_by_url(path: Path) -> None:
     with closing(open_store(f"sqlite:///{path}")) as store:
         assert store.fresh
