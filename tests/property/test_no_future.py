@@ -14,9 +14,10 @@ from limner.app import Limner
 from limner.config import parse
 from limner.evaluate.next_basket import evaluate_next_basket
 from limner.events.batch import DAY
+from limner.model.network import SequenceConfig
 from limner.model.protocol import Interactions, Model
 from limner.model.ridge import Ridge, questions
-from limner.model.sequence import SequenceConfig, SequenceModel
+from limner.model.sequence import SequenceModel
 from limner.model.training import families, fit_before
 
 DATA, FEATURES = shop(users=24, items=40, baskets=8)

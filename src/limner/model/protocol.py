@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +24,8 @@ class History:
 
     `items`: dense item ids; `times`: µs; `weights`: worth of each event by its type
     (purchase 1, view .2 …); `groups`: equal within a basket or session, −1 for none;
-    `positions`: places in the log, −1 if not logged. `now`: the moment of asking, µs.
+    `positions`: places in the log, −1 if not logged. `now`: the moment of asking, µs. `values`:
+    what each event was worth in its unit, NaN where unknown; None where nothing tells.
     """
 
     items: I32
@@ -33,6 +34,7 @@ class History:
     groups: I64
     positions: I64
     now: int
+    values: F64 | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -48,6 +50,7 @@ class History:
             self.groups[keep],
             self.positions[keep],
             self.now,
+            None if self.values is None else self.values[keep],
         )
 
 
@@ -65,6 +68,7 @@ class Interactions:
     groups: I64
     positions: I64
     n_items: int
+    values: F64 | None = None
 
     @property
     def n_users(self) -> int:
@@ -85,6 +89,7 @@ class Interactions:
             self.groups[rows],
             self.positions[rows],
             now,
+            None if self.values is None else self.values[rows],
         )
 
     def before(self, cutoff: int) -> Interactions:
@@ -101,6 +106,7 @@ class Interactions:
             self.groups[keep],
             self.positions[keep],
             self.n_items,
+            None if self.values is None else self.values[keep],
         )
 
 
@@ -109,12 +115,14 @@ class ItemFeatures:
     """Attributes of items as codes: `codes[name][item]`, int32, −1 where unknown.
 
     `values[name][code]` is the attribute's text; `available[item]` is False for items that
-    were deleted or never described and never seen.
+    were deleted or never described and never seen. `vectors[name]`: content vectors of an
+    encoder, (n_items, width), 0 where an item has no such content.
     """
 
     codes: dict[str, I32]
     values: dict[str, list[str]]
     available: npt.NDArray[np.bool_]
+    vectors: dict[str, F32] = field(default_factory=dict)
 
 
 class Model(Protocol):

@@ -173,4 +173,5 @@ def spread(vectors: npt.NDArray[np.floating[Any]], items: F32) -> float:
     squares = float(((vectors.T @ vectors) * (items.T @ items)).sum(dtype=np.float64))
     mean = float(vectors.sum(axis=0, dtype=np.float64) @ items.sum(axis=0, dtype=np.float64))
     variance = squares / cells - (mean / cells) ** 2
-    return float(np.sqrt(variance)) if variance > 0 else 1.0
+    # of equal numbers rounding leaves a little of their square
+    return float(np.sqrt(variance)) if variance > 1e-12 * squares / cells else 1.0

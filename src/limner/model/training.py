@@ -11,8 +11,9 @@ from limner.errors import ModelError
 from limner.metrics.splits import Truth, first_group_after
 from limner.model.blend import FAMILIES, TASKS, Blend, candidates, learn_weights
 from limner.model.frequency import Frequency, FrequencyConfig
+from limner.model.network import SequenceConfig
 from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
-from limner.model.sequence import SequenceConfig, SequenceModel
+from limner.model.sequence import SequenceModel
 
 MOMENTS = 4
 QUESTIONS = 6_000

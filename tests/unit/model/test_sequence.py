@@ -7,17 +7,12 @@ import numpy as np
 import pytest
 from tests.unit.model.small import shop, silent
 
+from limner.errors import ModelError
 from limner.events.batch import DAY
+from limner.model.network import Kind, SequenceConfig, encode, new_params
 from limner.model.protocol import Interactions, ItemFeatures
-from limner.model.sequence import (
-    Moments,
-    SequenceConfig,
-    SequenceModel,
-    batch_of,
-    chunks,
-    encode,
-    new_params,
-)
+from limner.model.sequence import SequenceModel
+from limner.model.sequences import Moments, batch_of, chunks
 
 torch = pytest.importorskip("torch")
 
@@ -42,15 +37,6 @@ def cycle(users: int = 80, length: int = 20, n: int = 30) -> tuple[Interactions,
         n,
     )
     return data, ItemFeatures({}, {}, np.ones(n, dtype=bool))
-
-
-def test_order_is_learned() -> None:
-    data, features = cycle()
-    model = SequenceModel(SequenceConfig(passes=30, weight_decay=0.0, repeat_weight=1.0))
-    model.fit(data, features, progress=silent)
-    histories = [data.history(user, 10 * DAY) for user in range(30)]
-    best = model.score(histories).argmax(axis=1)
-    assert (best == [(h.items[-1] + 1) % 30 for h in histories]).mean() > 0.9
 
 
 def test_sampled_softmax_learns_it_too() -> None:
@@ -154,3 +140,129 @@ def test_a_loaded_model_updates_as_the_saved_one_does(tmp_path: Path) -> None:
     for one in (model, loaded):
         one.update(DATA, features, progress=silent)
     np.testing.assert_array_equal(loaded.vectors, model.vectors)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "gru", "lstm", "cnn", "mlp"])
+def test_every_kind_learns_order_and_sees_no_later_moment(kind: Kind, tmp_path: Path) -> None:
+    data, features = cycle()
+    config = SequenceConfig(kind=kind, passes=30, weight_decay=0.0, repeat_weight=1.0)
+    model = SequenceModel(config)
+    model.fit(data, features, progress=silent)
+    histories = [data.history(user, 10 * DAY) for user in range(30)]
+    best = model.score(histories).argmax(axis=1)
+    least = 0.3 if kind == "mlp" else 0.9  # pooling forgets the order within
+    assert (best == [(h.items[-1] + 1) % 30 for h in histories]).mean() > least
+    tokens, valid = torch.randn(1, 6, config.width), torch.ones(1, 6, dtype=torch.bool)
+    minutes = torch.arange(6, dtype=torch.float64)[None] * 60
+    one = encode(model.params, config, tokens, minutes, valid)
+    tokens[:, 4:] = 9.0
+    two = encode(model.params, config, tokens, minutes, valid)
+    torch.testing.assert_close(one[:, :4], two[:, :4])
+    model.save(tmp_path)
+    loaded = SequenceModel()
+    loaded.load(tmp_path)
+    np.testing.assert_array_equal(loaded.score(histories), model.score(histories))
+
+
+def test_padding_and_company_change_no_state() -> None:
+    model = SequenceModel(SMALL)
+    model.fit(DATA, FEATURES, progress=silent)
+    histories = [DATA.history(user, NOW, last=3 + 5 * user) for user in range(8)]
+    alone = np.concatenate([model.embed([history]) for history in histories])
+    np.testing.assert_allclose(model.embed(histories), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stopped_training_goes_on_to_the_same_parameters(tmp_path: Path) -> None:
+    config = replace(SMALL, passes=4, patience=4)
+    whole = SequenceModel(config)
+    whole.fit(DATA, FEATURES, progress=silent)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(_: str, done: int, of: int) -> None:
+        if done > of // 2:
+            raise Stopped
+
+    begun = SequenceModel(config, checkpoints=tmp_path / "training")
+    with pytest.raises(Stopped):
+        begun.fit(DATA, FEATURES, progress=stop)
+    assert (tmp_path / "training" / "state.json").is_file()
+    again = SequenceModel(config, checkpoints=tmp_path / "training")
+    reports: list[int] = []
+    again.fit(DATA, FEATURES, progress=lambda _, done, of: reports.append(100 * done // of))
+    assert reports[0] > 45  # it went on, and did not begin anew
+    for name, tensor in whole.params.items():
+        torch.testing.assert_close(again.params[name], tensor, rtol=0, atol=0)
+    assert again.curve.value == whole.curve.value
+    assert not (tmp_path / "training").exists()
+
+
+def test_a_torn_checkpoint_is_refused(tmp_path: Path) -> None:
+    config = replace(SMALL, passes=2)
+    model = SequenceModel(config, checkpoints=tmp_path)
+    fingerprint = model._fingerprint(DATA, None)
+    (tmp_path / "state.json").write_text(f'{{"fingerprint": "{fingerprint}", "curve": {{}}}}')
+    (tmp_path / "state.safetensors").write_bytes(b"torn")
+    with pytest.raises(ModelError, match="checkpoint") as found:
+        model.fit(DATA, FEATURES, progress=silent)
+    assert "remove" in found.value.mend
+
+
+def test_a_wider_dial_is_a_larger_model() -> None:
+    def count(depth: int) -> int:
+        shapes = new_params(SequenceConfig(depth=depth), 100, {})
+        return sum(tensor.numel() for tensor in shapes.values())
+
+    assert count(1) < 20_000 < count(2) < count(4)
+    width = SequenceConfig(depth=21).width
+    assert 10 * width**2 * 21 > 90_000_000  # what its blocks alone hold
+    assert SequenceConfig(depth=21).rate < SequenceConfig(depth=2).rate
+
+
+def test_next_kind_and_value_are_told() -> None:
+    """Views (.2) and purchases (1) take turns; what is bought costs 8."""
+    n = 20
+    times = np.tile(np.arange(n) * DAY, 60)
+    weights = np.tile([0.2, 1.0], n // 2 * 60)
+    items = np.random.default_rng(0).integers(0, 10, n * 60).astype(np.int32)
+    rows = n * 60
+    data = Interactions(
+        np.arange(61) * n, items, times, weights, np.full(rows, -1), np.arange(rows), 10,
+        np.where(weights == 1.0, 8.0, np.nan),
+    )  # fmt: skip
+    model = SequenceModel(SequenceConfig(depth=1, passes=10, tokens=128, repeat_weight=1.0))
+    model.fit(data, ItemFeatures({}, {}, np.ones(10, dtype=bool)), progress=silent)
+    viewed, bought = model.next([data.history(0, at * DAY) for at in (15, 16)])
+    assert viewed.kinds[1.0] > 0.8 and bought.kinds[0.2] > 0.8
+    assert viewed.value > bought.value
+
+
+def test_an_untouched_item_is_found_by_its_content() -> None:
+    """Items of even and odd numbers go together; the last two were never taken."""
+    rng = np.random.default_rng(0)
+    own = np.arange(80) % 2
+    items = (own[:, None] + 2 * rng.integers(0, 14, (80, 15))).astype(np.int32)
+    rows = items.size
+    data = Interactions(
+        np.arange(81) * 15, items.ravel(), np.tile(np.arange(15) * DAY, 80), np.ones(rows),
+        np.full(rows, -1), np.arange(rows), 30,
+    )  # fmt: skip
+    content = np.stack([np.arange(30) % 2, 1 - np.arange(30) % 2], axis=1).astype(np.float32)
+    features = ItemFeatures({}, {}, np.ones(30, dtype=bool), {"text": content})
+    model = SequenceModel(SequenceConfig(passes=20, repeat_weight=1.0, weight_decay=0.0))
+    model.fit(data, features, progress=silent)
+    even, odd = model.score([data.history(user, 20 * DAY) for user in (0, 1)])
+    assert even[28] > even[29] + 1 and odd[29] > odd[28] + 1
+
+
+def test_bfloat16_and_accumulated_steps_learn_too() -> None:
+    data, features = cycle()
+    config = SequenceConfig(
+        passes=30, weight_decay=0.0, repeat_weight=1.0, bfloat16=True, tokens=512, accumulate=2
+    )
+    model = SequenceModel(config)
+    model.fit(data, features, progress=silent)
+    histories = [data.history(user, 10 * DAY) for user in range(30)]
+    best = model.score(histories).argmax(axis=1)
+    assert (best == [(h.items[-1] + 1) % 30 for h in histories]).mean() > 0.9

@@ -1,0 +1,446 @@
+"""The architecture of the sequence model, whole in this file: parameters, forward pass, losses.
+
+One token is one moment (a basket, or a single event where there are no baskets): the sum over its
+events of the item's vector, the event's kind and its value, plus the time since the moment before.
+From the state after a moment, and how long after it is asked, the model tells the items of the
+next moment (all of them at once, so no order is made up among the lines of a basket), the kind of
+the next event and its value. The state after the newest moment is the user's vector U.
+
+Blocks are pre-norm: a mixer over the moments, then a gated MLP. The mixer is the only thing that
+differs between the four kinds of model:
+
+    transformer  causal attention with a learned bias by how long ago (log-spaced buckets, after
+                 HSTU, Zhai et al. 2024) and by how many moments ago, its output gated
+    gru, lstm    recurrent (Cho et al. 2014; Hochreiter and Schmidhuber 1997)
+    cnn          causal convolutions of three moments, dilated twice as far in each block
+                 (NextItNet, Yuan et al. 2019), gated
+    mlp          the history pooled by those same biases, without looking at what is in it
+
+Everything is a function of a dictionary of tensors. PyTorch (the extra `model`) is imported inside
+functions only. Shapes: B sequences, L moments, D width, H heads, N items, T states with a target,
+K candidates, P pairs of a state with a target.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from limner.errors import MissingExtra
+from limner.events.batch import F64, I32
+from limner.model.protocol import F32
+from limner.model.sequences import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params: TypeAlias = "dict[str, Tensor]"
+Kind = Literal["transformer", "gru", "lstm", "cnn", "mlp"]
+
+TIMES = 24  # buckets of time: doublings of a minute, up to 16 years
+STEPS = 32  # moments ago told apart
+VALUES = 16  # buckets of value: 0 unknown, then doublings from 1/8 up
+ASIDE = 0.1  # what the heads for kind and value count beside that for items
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceConfig:
+    """One dial, `depth`: that many blocks, a width of 32 × depth, one head for each 32 of it, and a
+    rate that falls with the width. 1 is a toy for tests, 21 has some 100 million parameters.
+
+    `kind`: what mixes the moments (see above); `length`: moments seen; `passes`: over the training
+    data, at most; `patience`: passes without a better value on what is held out before it ends;
+    `tokens`: moments a batch, padding included; `accumulate`: batches a step; `repeat_weight`:
+    what a target counts that the user already had (1 = as much as a new one; families for repeats
+    do those better); `half_life_days`: of the popularity in the output bias, and `popularity`
+    whether there is one; `holdout`: the share of users whose last moment is held out where nothing
+    else is given to stop on; `threads`: PyTorch's, at most; `device`: "cpu", "cuda", …;
+    `bfloat16`: matrix products in it; `compile`: by `torch.compile`.
+    """
+
+    kind: Kind = "transformer"
+    depth: int = 2
+    length: int = 96
+    passes: int | None = None
+    patience: int = 3
+    update_passes: int = 1
+    tokens: int = 4096
+    accumulate: int = 1
+    learning_rate: float = 4e-3
+    weight_decay: float = 2.0
+    dropout: float = 0.2
+    repeat_weight: float = 0.5
+    negatives: int = 2048
+    full_softmax_below: int = 20_000
+    half_life_days: float = 14.0
+    popularity: bool = True
+    asked_later: bool = True
+    holdout: float = 0.05
+    threads: int = 1
+    device: str = "cpu"
+    bfloat16: bool = False
+    compile: bool = False
+    seed: int = 0
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return 32 * self.depth
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        return self.depth
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at this width: `learning_rate` is that of width 64."""
+        return self.learning_rate * math.sqrt(64 / self.width)
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def new_params(
+    config: SequenceConfig,
+    n_items: int,
+    sizes: dict[str, int],
+    *,
+    content: dict[str, int] | None = None,
+    kinds: int = 1,
+) -> Params:
+    """Fresh parameters. `sizes`: how many values each attribute has; `content`: how wide each
+    content vector is; `kinds`: how many kinds of events there are.
+    """
+    torch = torch_()
+    d = config.width
+
+    def normal(*shape: int, scale: float) -> Tensor:
+        out: Tensor = torch.randn(*shape) * scale
+        return out
+
+    params = {"items": normal(n_items, d, scale=0.02)}
+    for name, size in sizes.items():
+        params[f"attribute.{name}"] = normal(size, d, scale=0.02)
+    for name, size in (content or {}).items():
+        params[f"content.{name}"] = normal(size, d, scale=0.02)
+    params["kind"] = torch.zeros(kinds, d)
+    params["value"] = torch.zeros(VALUES, d)
+    params["gap"] = torch.zeros(TIMES, d)
+    params["ahead"] = torch.zeros(TIMES, d)
+    params["in"] = normal(d, d, scale=d**-0.5)
+    params["scale"] = torch.ones(1) * 4.0
+    for block in range(config.depth):
+        at = f"block{block}."
+        params[at + "norm1"] = torch.ones(d)
+        if config.kind in ("transformer", "mlp"):
+            params[at + "time"] = torch.zeros(TIMES, config.heads)
+            params[at + "step"] = torch.zeros(STEPS, config.heads)
+        if config.kind == "transformer":
+            params[at + "qkv"] = normal(d, 3 * d, scale=d**-0.5)
+        elif config.kind == "cnn":
+            params[at + "filter"] = normal(2 * d, d, 3, scale=(3 * d) ** -0.5)
+        elif config.kind in ("gru", "lstm"):
+            gates = 3 if config.kind == "gru" else 4
+            params[at + "into"] = normal(gates * d, d, scale=d**-0.5)
+            params[at + "again"] = normal(gates * d, d, scale=d**-0.5)
+        params[at + "out"] = torch.zeros(d, d)
+        params[at + "norm2"] = torch.ones(d)
+        params[at + "up"] = normal(d, 4 * d, scale=d**-0.5)
+        params[at + "down"] = torch.zeros(2 * d, d)
+    params["norm"] = torch.ones(d)
+    params["next_kind"] = torch.zeros(d, kinds)
+    params["next_value"] = torch.zeros(d, VALUES)
+    return params
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTable:
+    """What is known of N items: `codes` (attributes, N) of their attributes, −1 where unknown, in
+    the order of the parameters; `content`: (N, C) by name, 0 where there is none.
+    """
+
+    codes: Tensor
+    content: dict[str, Tensor]
+
+
+def item_vectors(params: Params, table: ItemTable, items: Tensor) -> Tensor:
+    """Vectors of `items` (n,): their own, plus those of attributes, plus content projected, (n, D).
+
+    An item that nobody has touched has the last two.
+    """
+    vectors = params["items"][items]
+    names = [name for name in params if name.startswith("attribute.")]
+    for row, name in enumerate(names):
+        code = table.codes[row][items]
+        known = (code >= 0).to(vectors.dtype)[:, None]
+        vectors = vectors + params[name][code.clamp(min=0)] * known
+    for name, content in table.content.items():
+        vectors = vectors + content[items] @ params[f"content.{name}"]
+    return vectors
+
+
+# ---------------------------------------------------------------- forward
+
+
+def encode(
+    params: Params,
+    config: SequenceConfig,
+    tokens: Tensor,
+    minutes: Tensor,
+    valid: Tensor,
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
+    """States after each moment, (B, L, D), from summed events `tokens` (B, L, D).
+
+    `minutes`: time of each moment, (B, L) float64; `valid`: (B, L), False in the padding after
+    the sequence, which no earlier moment can see.
+    """
+    torch = torch_()
+    functional = torch.nn.functional
+    d = tokens.shape[-1]
+
+    def drop(x: Tensor) -> Tensor:
+        return functional.dropout(x, dropout) if dropout else x
+
+    gaps = torch.zeros_like(minutes)
+    gaps[:, 1:] = minutes[:, 1:] - minutes[:, :-1]
+    x = drop(functional.rms_norm(tokens @ params["in"], (d,)) + params["gap"][bucket(gaps)])
+    biases = _biases(params, config, minutes) if "block0.time" in params else []
+    for block in range(config.depth):
+        at = f"block{block}."
+        y = functional.rms_norm(x, (d,), params[at + "norm1"])
+        if config.kind == "transformer":
+            y = _attend(y @ params[at + "qkv"], biases[block])
+        elif config.kind == "mlp":
+            y = _pool(y, biases[block])
+        elif config.kind == "cnn":
+            y = _convolve(y, params[at + "filter"], 2**block)
+        else:
+            y = _recur(y, config.kind, params[at + "into"], params[at + "again"])
+        x = x + drop(y @ params[at + "out"])
+        y = functional.rms_norm(x, (d,), params[at + "norm2"])
+        gate, up = (y @ params[at + "up"]).chunk(2, dim=-1)
+        x = x + drop((functional.silu(gate) * up) @ params[at + "down"])
+    x = functional.rms_norm(x, (d,), params["norm"]) * params["scale"]
+    states: Tensor = x * valid[..., None]
+    return states
+
+
+def _biases(params: Params, config: SequenceConfig, minutes: Tensor) -> list[Tensor]:
+    """Of each block, (B, H, L, L): by how long, and by how many moments, a key came before."""
+    torch = torch_()
+    length = minutes.shape[1]
+    apart = bucket(minutes[:, :, None] - minutes[:, None, :])
+    place = torch.arange(length, device=minutes.device)
+    steps = (place[:, None] - place[None, :]).clamp(0, STEPS - 1)  # (L, L)
+    unseen = torch.zeros(length, length, device=minutes.device).masked_fill(
+        place[None, :] > place[:, None], -1e9
+    )
+    apart, steps = apart.reshape(-1), steps.reshape(-1)
+    shape = minutes.shape[0], length, length
+    out = []
+    for block in range(config.depth):
+        at = f"block{block}."
+        heads = [  # picked head by head: its gradient takes a third of the time
+            params[at + "time"][:, head].index_select(0, apart).view(shape)
+            + (params[at + "step"][:, head].index_select(0, steps).view(length, length) + unseen)
+            for head in range(config.heads)
+        ]
+        out.append(torch.stack(heads, dim=1))
+    return out
+
+
+def _attend(qkv: Tensor, bias: Tensor) -> Tensor:
+    b, length, _ = qkv.shape
+    h = bias.shape[1]
+    q, k, v = qkv.view(b, length, 3, h, -1).permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+    out = torch_().nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    mixed: Tensor = out.transpose(1, 2).reshape(b, length, -1)
+    return mixed
+
+
+def _pool(y: Tensor, bias: Tensor) -> Tensor:
+    b, length, d = y.shape
+    shares = bias.softmax(dim=-1).to(y.dtype)  # (B, H, L, L)
+    parts = y.view(b, length, bias.shape[1], -1).transpose(1, 2)  # (B, H, L, D/H)
+    mixed: Tensor = (shares @ parts).transpose(1, 2).reshape(b, length, d)
+    return mixed
+
+
+def _convolve(y: Tensor, filters: Tensor, dilation: int) -> Tensor:
+    functional = torch_().nn.functional
+    before = functional.pad(y.transpose(1, 2), (2 * dilation, 0))  # causal: only what was
+    gate, out = functional.conv1d(before, filters, dilation=dilation).chunk(2, dim=1)
+    mixed: Tensor = (functional.silu(gate) * out).transpose(1, 2)
+    return mixed
+
+
+def _recur(y: Tensor, kind: Kind, into: Tensor, again: Tensor) -> Tensor:
+    torch = torch_()
+    start = y.new_zeros(1, y.shape[0], y.shape[-1])
+    if kind == "gru":
+        out, _ = torch.gru(y, start, [into, again], False, 1, 0.0, False, False, True)
+    else:
+        out, *_ = torch.lstm(y, [start, start], [into, again], False, 1, 0.0, False, False, True)
+    mixed: Tensor = out
+    return mixed
+
+
+def bucket(minutes: Tensor) -> Tensor:
+    """Log-spaced bucket of a span of minutes; negative spans count as none."""
+    torch = torch_()
+    found: Tensor = torch.log2(minutes.clamp(min=0.0) + 1.0).long().clamp(max=TIMES - 1)
+    return found
+
+
+def value_bucket(values: F32 | F64) -> I32:
+    """Log-spaced bucket of a value; 0 where it is unknown (NaN) or none."""
+    known = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
+    found = np.floor(np.log2(np.maximum(known, 1e-9))) + 4
+    return np.asarray(np.where(known > 0, np.clip(found, 1, VALUES - 1), 0), dtype=np.int32)
+
+
+# ---------------------------------------------------------------- loss
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What the softmax is over: `bias` is log popularity, `proposal` where negatives come from."""
+
+    bias: F32  # (N,)
+    cumulative: F64 | None  # (N,) of the proposal; None = full softmax
+    log_proposal: F32  # (N,)
+
+    @classmethod
+    def of(
+        cls, items: I32, weights: F32 | F64, n_items: int, *, full: bool, popularity: bool = True
+    ) -> Candidates:
+        """From counts; the proposal is popularity to the power ¾, flattened a little."""
+        counts = np.bincount(items, weights, minlength=n_items)
+        bias = np.log((counts + 0.1) / (counts.sum() + 0.1 * n_items)).astype(np.float32)
+        proposal = (counts + 0.5) ** 0.75
+        proposal /= proposal.sum()
+        return cls(
+            bias if popularity else np.zeros_like(bias),
+            None if full else np.cumsum(proposal),
+            np.log(proposal).astype(np.float32),
+        )
+
+
+def tokens_of(params: Params, config: SequenceConfig, batch: Batch, vectors: Tensor) -> Tensor:
+    """(B, L, D) of a batch's events, whose items' vectors are `vectors` (events, D)."""
+    torch = torch_()
+    b, length = batch.minutes.shape
+    place = torch.from_numpy(batch.bag_token).to(vectors.device)
+    weights = torch.from_numpy(batch.bag_weights).to(vectors.device)[:, None]
+    told = params["kind"][torch.from_numpy(batch.bag_kind).to(vectors.device)]
+    told = told + params["value"][torch.from_numpy(batch.bag_value).to(vectors.device)]
+    summed = torch.zeros(b * length, config.width, device=vectors.device, dtype=vectors.dtype)
+    tokens: Tensor = summed.index_add(0, place, (vectors + told) * weights)
+    return tokens.view(b, length, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The states of a batch that are asked something, and the logits of the candidates there."""
+
+    states: Tensor  # (T, D)
+    logits: Tensor  # (T, K)
+    own: Tensor  # (P,) logit of each target
+    which: Tensor  # (P,) place in `states` of each target's pair
+    drawn: np.ndarray[Any, np.dtype[np.int64]]  # (K,)
+
+
+def ask(
+    params: Params,
+    config: SequenceConfig,
+    table: ItemTable,
+    batch: Batch,
+    candidates: Candidates,
+    rng: np.random.Generator,
+    *,
+    dropout: float,
+) -> Asked:
+    """Run a batch through the model: logits of all items, or of drawn ones, at each asked state."""
+    torch = torch_()
+    device = params["items"].device
+    n_items = len(candidates.bias)
+    if candidates.cumulative is None:
+        drawn = np.arange(n_items)
+        used, place = drawn, drawn
+    else:
+        points = rng.random(config.negatives) * candidates.cumulative[-1]
+        drawn = np.searchsorted(candidates.cumulative, points).clip(max=n_items - 1)
+        # Vectors are built once for the items this batch touches, not for the whole catalogue.
+        used = np.unique(np.concatenate([batch.bag_items, batch.pair_item, drawn]))
+        place = np.zeros(n_items, dtype=np.int64)
+        place[used] = np.arange(len(used))
+
+    def to(array: Any) -> Tensor:
+        out: Tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        return out
+
+    vectors = item_vectors(params, table, to(used))  # (U, D)
+    tokens = tokens_of(params, config, batch, vectors[to(place[batch.bag_items])])
+    states = encode(
+        params, config, tokens, to(batch.minutes), to(batch.valid), dropout=dropout
+    ).reshape(-1, config.width)
+    asking, which = np.unique(batch.pair_token, return_inverse=True)
+    asked = states[to(asking)]  # (T, D)
+    if config.asked_later:
+        asked = asked + params["ahead"][bucket(to(batch.ahead.ravel()[asking]))]
+    bias = to(candidates.bias)
+    pool = vectors if candidates.cumulative is None else vectors[to(place[drawn])]
+    logits = asked @ pool.T + bias[to(drawn)]  # (T, K)
+    pair, target = to(which.reshape(-1)), to(batch.pair_item)
+    if candidates.cumulative is None:
+        own = logits[pair, target]
+    else:
+        own = (asked[pair] * vectors[to(place[batch.pair_item])]).sum(-1) + bias[target]
+    return Asked(asked, logits, own, pair, drawn)
+
+
+def loss_of(
+    params: Params,
+    config: SequenceConfig,
+    asked: Asked,
+    batch: Batch,
+    candidates: Candidates,
+) -> Tensor:
+    """Weighted mean over the pairs of −log softmax(target | history).
+
+    Where there is more to tell than items, plus `ASIDE` times the mean of the same of the targets'
+    kinds and of their values. Sampled candidates are corrected by their log proposal, the target
+    among them (Bengio & Senécal 2008; Yi et al. 2019).
+    """
+    torch = torch_()
+    device = asked.own.device
+    if candidates.cumulative is None:
+        total = torch.logsumexp(asked.logits.float(), dim=1)[asked.which]
+    else:
+        shift = torch.from_numpy(candidates.log_proposal[asked.drawn]).to(device)
+        shift = shift + math.log(config.negatives)
+        total = torch.logsumexp(asked.logits.float() - shift, dim=1)[asked.which]
+        total = torch.logaddexp(total, asked.own.float())
+    weight = torch.from_numpy(batch.pair_weight).to(device)
+    loss: Tensor = ((total - asked.own) * weight).sum() / weight.sum()
+    for head, told in (("next_kind", batch.pair_kind), ("next_value", batch.pair_value)):
+        if params[head].shape[1] > 1 and told.any():
+            logits = (asked.states @ params[head])[asked.which].float()
+            label = torch.from_numpy(told).to(device)
+            loss = loss + ASIDE * torch.nn.functional.cross_entropy(logits, label)
+    return loss
+
+
+def torch_() -> Any:
+    """PyTorch. Raises MissingExtra where it is not installed."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra("the sequence model", "model") from error
+    return torch
