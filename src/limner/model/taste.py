@@ -170,8 +170,9 @@ class Taste:
 def spread(vectors: npt.NDArray[np.floating[Any]], items: F32) -> float:
     """The standard deviation of all of `vectors @ items.T`, without making it; 1 if it is 0."""
     cells = len(vectors) * len(items)
-    squares = float(((vectors.T @ vectors) * (items.T @ items)).sum(dtype=np.float64))
-    mean = float(vectors.sum(axis=0, dtype=np.float64) @ items.sum(axis=0, dtype=np.float64))
+    left, right = vectors.astype(np.float64), items.astype(np.float64)
+    squares = float(((left.T @ left) * (right.T @ right)).sum())
+    mean = float(left.sum(axis=0) @ right.sum(axis=0))
     variance = squares / cells - (mean / cells) ** 2
     # of equal numbers rounding leaves a little of their square
     return float(np.sqrt(variance)) if variance > 1e-12 * squares / cells else 1.0
