@@ -52,7 +52,10 @@ class SequenceConfig:
     rate that falls with the width. 1 is a toy for tests, 21 has some 100 million parameters.
 
     `kind`: what mixes the moments (see above); `length`: moments seen; `passes`: over the training
-    data, at most; `patience`: passes without a better value on what is held out before it ends;
+    data, at most, by default as many as the data is small (see `sequence.SEEN`); `patience`: passes
+    without a better value on what is held out before it ends; `update_passes`: over what is new in
+    an update, and `distil` how much it holds on to the answers of before; `asked_later`: whether
+    how long ago the newest moment was when it is asked is told;
     `tokens`: moments a batch, padding included; `accumulate`: batches a step; `repeat_weight`:
     what a target counts that the user already had (1 = as much as a new one; families for repeats
     do those better); `half_life_days`: of the popularity in the output bias, and `popularity`
@@ -67,6 +70,7 @@ class SequenceConfig:
     passes: int | None = None
     patience: int = 3
     update_passes: int = 1
+    distil: float = 1.0
     tokens: int = 4096
     accumulate: int = 1
     learning_rate: float = 4e-3
@@ -365,8 +369,12 @@ def ask(
     rng: np.random.Generator,
     *,
     dropout: float,
+    seed: int | None = None,
 ) -> Asked:
-    """Run a batch through the model: logits of all items, or of drawn ones, at each asked state."""
+    """Run a batch through the model: logits of all items, or of drawn ones, at each asked state.
+
+    With `seed` the items drawn depend on it alone, so that two models can be asked the same.
+    """
     torch = torch_()
     device = params["items"].device
     n_items = len(candidates.bias)
@@ -374,6 +382,8 @@ def ask(
         drawn = np.arange(n_items)
         used, place = drawn, drawn
     else:
+        if seed is not None:
+            rng = np.random.default_rng(int(seed))
         points = rng.random(config.negatives) * candidates.cumulative[-1]
         drawn = np.searchsorted(candidates.cumulative, points).clip(max=n_items - 1)
         # Vectors are built once for the items this batch touches, not for the whole catalogue.
@@ -434,6 +444,16 @@ def loss_of(
             logits = (asked.states @ params[head])[asked.which].float()
             label = torch.from_numpy(told).to(device)
             loss = loss + ASIDE * torch.nn.functional.cross_entropy(logits, label)
+    return loss
+
+
+def divergence(known: Tensor, logits: Tensor) -> Tensor:
+    """Mean over states of KL(softmax of `known` ‖ softmax of `logits`), both (T, K)."""
+    functional = torch_().nn.functional
+    loss: Tensor = functional.kl_div(
+        logits.float().log_softmax(dim=1), known.float().log_softmax(dim=1),
+        reduction="batchmean", log_target=True,
+    )  # fmt: skip
     return loss
 
 

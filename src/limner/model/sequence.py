@@ -27,6 +27,7 @@ from limner.model.network import (
     SequenceConfig,
     ask,
     bucket,
+    divergence,
     encode,
     item_vectors,
     loss_of,
@@ -36,6 +37,7 @@ from limner.model.network import (
 )
 from limner.model.popularity import ages
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
+from limner.model.report import page
 from limner.model.sequences import MINUTE, Moments, batch_of, by_length, chunks
 
 if TYPE_CHECKING:
@@ -121,7 +123,10 @@ class SequenceModel:
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Continue at a low rate on the moments after the last one learned from.
 
-        Items and attribute values that are new start from their attributes and content alone.
+        Each batch of these has as many pieces of what was learned before beside it, on which the
+        answers stay near those of the parameters it started from (replay, and distillation after
+        Hinton et al. 2015); of the item table only the rows of items with new events move. Items
+        and attribute values that are new start from their attributes and content alone.
         """
         if not self.params:
             self.fit(data, features, progress=progress)
@@ -163,7 +168,7 @@ class SequenceModel:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write `weights.safetensors` and `meta.json`."""
+        """Write `weights.safetensors`, `meta.json`, and `training.html` for people."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,6 +187,23 @@ class SequenceModel:
                 "parameters": list(self.params),
                 "curve": asdict(self.curve),
             },
+        )
+        (folder / "training.html").write_text(self.report(), encoding="utf-8")
+
+    def report(self) -> str:
+        """The last training on one page of HTML."""
+        seconds = sum(self.curve.seconds)
+        return page(
+            f"Training of the {self.config.kind}",
+            f"{self.parameters:,} parameters, {len(self.vectors):,} items, "
+            f"{len(self.curve.loss)} passes in {seconds:,.0f} s.",
+            {
+                "loss on what is learned": self.curve.loss,
+                "loss on what is held out": self.curve.value,
+                "seconds": self.curve.seconds,
+            },
+            {**asdict(self.config), "width": self.config.width, "rate": self.config.rate},
+            best=self.curve.best,
         )
 
     def load(self, folder: Path) -> None:
@@ -322,9 +344,12 @@ class SequenceModel:
         )
         keep, kept_out = self._kept(moments, since, held is not None)
         newest = pieces[:, 0] + pieces[:, 1] - 1
+        every = pieces
         if since is not None:
             pieces = pieces[moments.minutes[newest] > since / MINUTE]
         checks = pieces[kept_out[pieces[:, 0] + pieces[:, 1] - 1]]
+        teacher = _copied(self.params) if since is not None else None
+        touched = self._touched(moments, since, data.n_items)
 
         def batches(number: int) -> list[I64]:
             rng = np.random.default_rng([config.seed, number])
@@ -334,8 +359,24 @@ class SequenceModel:
             batch = batch_of(moments, pieces[which], keep=keep, rng=rng)
             if not len(batch.pair_item):
                 return None
-            asked = ask(self.params, config, table, batch, candidates, rng, dropout=config.dropout)
-            return loss_of(self.params, config, asked, batch, candidates)
+            params = self.params
+            if touched is not None:  # rows that nothing new touches stay as they are
+                rows = torch.where(touched, params["items"], params["items"].detach())
+                params = {**params, "items": rows}
+            asked = ask(params, config, table, batch, candidates, rng, dropout=config.dropout)
+            found = loss_of(params, config, asked, batch, candidates)
+            if teacher is None:
+                return found
+            again = batch_of(moments, every[rng.integers(0, len(every), len(which))], rng=rng)
+            if not len(again.pair_item):
+                return found
+            old = ask(params, config, table, again, candidates, rng, dropout=0.0, seed=which[0])
+            with torch.no_grad():
+                known = ask(
+                    teacher, config, table, again, candidates, rng, dropout=0.0, seed=which[0]
+                )
+            kept = loss_of(params, config, old, again, candidates)
+            return found + kept + config.distil * divergence(known.logits, old.logits)
 
         def settle() -> None:
             with torch.no_grad():
@@ -356,7 +397,7 @@ class SequenceModel:
         loop = LoopConfig(
             passes,
             config.rate if since is None else config.rate / 10,
-            config.weight_decay,
+            config.weight_decay if since is None else 0.0,
             config.patience,
             config.accumulate,
             config.bfloat16,
@@ -437,12 +478,27 @@ class SequenceModel:
             weight += share
         return total / weight if weight else math.inf
 
+    def _touched(self, moments: Moments, since: int | None, n_items: int) -> Tensor | None:
+        """(N, 1): which items have events after `since`."""
+        if since is None:
+            return None
+        torch = torch_()
+        rows = np.zeros(n_items, dtype=bool)
+        late = np.repeat(moments.minutes > since / MINUTE, np.diff(moments.first))
+        rows[moments.items[late]] = True
+        out: Tensor = torch.from_numpy(rows)[:, None].to(self.config.device)
+        return out
+
     def _fingerprint(self, data: Interactions, since: int | None) -> str:
         """Whether a checkpoint is of the same training."""
         content = hashlib.sha256(repr((asdict(self.config), since, data.n_items)).encode())
         for array in (data.offsets, data.items, data.times, data.weights):
             content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()
+
+
+def _copied(params: Params) -> Params:
+    return {name: tensor.detach().clone() for name, tensor in params.items()}
 
 
 def _softmax(logits: F32) -> F32:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from tests.unit.model.small import shop, silent
 from limner.errors import ModelError
 from limner.events.batch import DAY
 from limner.model.network import Kind, SequenceConfig, encode, new_params
-from limner.model.protocol import Interactions, ItemFeatures
+from limner.model.protocol import History, Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
 from limner.model.sequences import Moments, batch_of, chunks
 
@@ -266,3 +269,60 @@ def test_bfloat16_and_accumulated_steps_learn_too() -> None:
     histories = [data.history(user, 10 * DAY) for user in range(30)]
     best = model.score(histories).argmax(axis=1)
     assert (best == [(h.items[-1] + 1) % 30 for h in histories]).mean() > 0.9
+
+
+def test_an_update_moves_what_is_new_and_holds_on_to_what_was_known() -> None:
+    """From day 60 on items 0 to 9 are followed by others than before; 10 to 19 come no more."""
+    rng = np.random.default_rng(0)
+
+    def walk(steps: dict[int, int], first: int) -> list[int]:
+        out = [first]
+        while len(out) < 20:
+            out.append(steps[out[-1]])
+        return out
+
+    before = {n: n // 10 * 10 + (n + 1) % 10 for n in range(20)}
+    after = {n: (n + 3) % 10 for n in range(10)}
+    rows = [walk(before, int(rng.integers(20))) for _ in range(60)]
+    later = [walk(after, int(rng.integers(10))) for _ in range(30)]
+    items = np.array(rows + later, dtype=np.int32)
+    start = np.repeat([0, 60], [60, 30])
+    times = ((start[:, None] + np.arange(20)) * DAY).ravel()
+    n = items.size
+    data = Interactions(
+        np.arange(91) * 20, items.ravel(), times, np.ones(n), np.full(n, -1), np.arange(n), 20
+    )
+    features = ItemFeatures({}, {}, np.ones(20, dtype=bool))
+    config = SequenceConfig(
+        passes=30, weight_decay=0.0, repeat_weight=1.0, update_passes=20, tokens=256,
+        popularity=False, asked_later=False,
+    )  # fmt: skip
+    model = SequenceModel(config)
+    model.fit(data.before(60 * DAY), features, progress=silent)
+    old = [data.history(user, 10 * DAY) for user in range(60) if rows[user][0] >= 10]
+    new = [data.history(user, 70 * DAY) for user in range(60, 90)]
+    known, vectors = model.score(old).argmax(axis=1), model.vectors.copy()
+    loss = _loss(model, new, after)
+    model.update(data, features, progress=silent)
+    assert _loss(model, new, after) < 0.7 * loss
+    assert (model.score(old).argmax(axis=1) == known).mean() > 0.9
+    np.testing.assert_array_equal(model.vectors[10:], vectors[10:])
+
+
+def _loss(model: SequenceModel, histories: list[History], steps: dict[int, int]) -> float:
+    scores = model.score(histories)
+    next_items = [steps[int(history.items[-1])] for history in histories]
+    chosen = scores[np.arange(len(histories)), next_items]
+    return float((math.log(scores.shape[1]) - chosen).mean())
+
+
+def test_a_training_is_told_on_one_page(tmp_path: Path) -> None:
+    model = SequenceModel(SMALL)
+    model.fit(DATA, FEATURES, progress=silent)
+    model.save(tmp_path)
+    text = (tmp_path / "training.html").read_text(encoding="utf-8")
+    assert text.count("<polyline") == 3 and "src=" not in text and "http" not in text
+    points = re.findall(r'points="([^"]*)"', text)
+    assert all(len(line.split()) == len(model.curve.loss) for line in points)
+    assert f"pass {model.curve.best + 1}: " in text and f"{model.parameters:,} parameters" in text
+    ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
