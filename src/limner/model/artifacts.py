@@ -71,8 +71,15 @@ def seal(folder: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Check `folder` against its manifest. Raises ModelError naming the first bad file."""
+    """Check `folder` against its manifest. Raises ModelError naming the first bad file.
+
+    A file that the manifest does not list is bad too.
+    """
     listed = read_json(folder / "manifest.json").get("files", {})
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and path.name != "manifest.json" and name not in listed:
+            raise ModelError("is not in the manifest", where=str(path), mend=_MEND)
     for name, entry in listed.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
