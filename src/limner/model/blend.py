@@ -23,6 +23,7 @@ from limner.model.artifacts import read_json, seal, verify, write_json
 from limner.model.content import Content
 from limner.model.frequency import Frequency
 from limner.model.item_to_item import ItemToItem
+from limner.model.linear import EASE, TRANSITIONS, Linear
 from limner.model.popularity import Popularity
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Model, Progress
 from limner.model.ridge import Ridge
@@ -38,6 +39,8 @@ FAMILIES: dict[str, Callable[[], Model]] = {
     "popularity": Popularity,
     "frequency": Frequency,
     "item_to_item": ItemToItem,
+    "ease": lambda: Linear(EASE),
+    "transitions": lambda: Linear(TRANSITIONS),
     "taste": Taste,
     "discovery": Ridge,
     "content": Content,

@@ -15,6 +15,8 @@ from limner.model.network import SequenceConfig
 from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
 from limner.model.sequence import SequenceModel
 
+SMALL = 15_000
+"""Items up to which ease and transitions are among the families."""
 MOMENTS = 4
 QUESTIONS = 6_000
 """How often, and at most how many times in all, the blend's weights are asked what comes next."""
@@ -24,13 +26,18 @@ def families(features: ItemFeatures, *, seed: int = 0) -> dict[str, Model]:
     """One new model of each family that can work here, by name.
 
     Without attributes there is no content part; without PyTorch (the extra `model`) no sequence
-    part: the weights of the others are then learned without it.
+    part: the weights of the others are then learned without it. In large catalogues ease and
+    transitions take minutes to solve, and no set of baskets has shown that they are worth it.
     """
+    large = len(features.available) > SMALL
     out: dict[str, Model] = {}
     for name, make in FAMILIES.items():
         if name == "sequence":
             if importlib.util.find_spec("torch") and importlib.util.find_spec("safetensors"):
                 out[name] = SequenceModel(SequenceConfig(seed=seed))
+        elif name in ("ease", "transitions"):
+            if not large:
+                out[name] = make()
         elif name == "frequency":
             out[name] = Frequency(FrequencyConfig(seed=seed))
         elif name != "content" or any(len(values) for values in features.values.values()):
