@@ -16,6 +16,7 @@ from limner.events.batch import DAY
 from limner.profile.changes import CALM, Change
 from limner.profile.facet import Entry
 from limner.profile.facets.affinity import Affinity
+from limner.profile.facets.taste import InterestVector
 from limner.profile.population import StateView
 from limner.testing.shop import START, shop
 
@@ -253,15 +254,24 @@ def test_an_import_is_told_of_once_a_user_and_not_again(tmp_path: Path) -> None:
 
 
 SHIFT = 0.35
+TURN = 0.2
 
 
-def days(app: Limner, user: str, kind: str, first: int, last: int, step: int = 1) -> list[Change]:
+def days(
+    app: Limner,
+    user: str,
+    kind: str,
+    first: int,
+    last: int,
+    step: int = 1,
+    slot: str = "interests.type",
+) -> list[Change]:
     """Buy something of a kind on so many days; the shifts told meanwhile."""
     before = app.changes(limit=10_000).last
     for day in range(first, last, step):
         app.record([event(user, day, item_id=f"{kind}{day % 3}", event_id=f"{user}{day}{kind}")])
     found = app.changes(before, limit=10_000).changes
-    return [c for c in found if c.kind == "interest_shift" and c.slot == "interests.type"]
+    return [c for c in found if c.kind == "interest_shift" and c.slot == slot]
 
 
 def test_an_interest_that_shifts_is_told_once_until_it_is_calm_again(tmp_path: Path) -> None:
@@ -282,6 +292,18 @@ def test_an_interest_that_shifts_is_told_once_until_it_is_calm_again(tmp_path: P
         assert len(days(app, "ann", "bread", 300, 320)) == 1
 
 
+def test_a_taste_that_turns_is_told_as_a_shift(tmp_path: Path) -> None:
+    with opened(tmp_path) as app:
+        apart = [item | {"brand": item["type"], "department": item["type"]} for item in ITEMS]
+        app.import_file(apart, kind="items")
+        assert days(app, "ann", "tea", 0, 120, 4, slot="interests.taste") == []
+        (shift,) = days(app, "ann", "soap", 120, 135, slot="interests.taste")
+        assert shift.drift is not None and shift.drift >= TURN == app.config.changes.turn
+        assert shift.before is not None and "tea" in shift.before.text
+        assert shift.after is not None and "soap" in shift.after.text
+        assert len(shift.before.value) == len(shift.after.value) == 64
+
+
 def test_drift_that_wavers_about_the_threshold_is_told_once(tmp_path: Path) -> None:
     with opened(tmp_path) as app:
         app.import_file(ITEMS, kind="items")
@@ -300,7 +322,7 @@ def test_the_drift_that_is_watched_is_the_one_that_is_shown(tmp_path: Path) -> N
         app.import_file(SHOP.items, kind="items")
         app.import_file(SHOP.events)
         for facet in app.state.facets:
-            if isinstance(facet, Affinity):
+            if isinstance(facet, Affinity | InterestVector):
                 for user, row in app.state.rows.items():
                     seen = app.portrait(app.own_id(user) or "").interests[f"{facet.name}_drift"]
                     drift = facet.drift(StateView(app.state, row, app.population), app.now())
@@ -308,7 +330,7 @@ def test_the_drift_that_is_watched_is_the_one_that_is_shown(tmp_path: Path) -> N
 
 
 def test_a_threshold_of_nothing_tells_of_no_shift(tmp_path: Path) -> None:
-    with opened(tmp_path, changes={"shift": 0.0}) as app:
+    with opened(tmp_path, changes={"shift": 0.0, "turn": 0.0}) as app:
         app.import_file(ITEMS, kind="items")
         days(app, "ann", "tea", 0, 120, 4)
         assert days(app, "ann", "soap", 120, 135) == []

@@ -72,6 +72,7 @@ MEANINGS: Mapping[str, str] = {
     "refresh.retention": "Taking out what is kept no longer.",
     "changes": "Which changes of portraits are told, and how many are kept.",
     "changes.shift": "The drift (0 to 1) from which on an interest has shifted; 0 tells of none.",
+    "changes.turn": "The same for interest vectors (1 - cosine).",
     "changes.keep": "So many of the newest changes are kept for those who come later.",
     "facet": "A facet of your own, or one of the domain's replaced by its name.",
     "facet.name": "Unique; slots and evidence refer to it.",

@@ -34,19 +34,22 @@ class ChangesConfig:
     """Which changes are told, and how many are kept.
 
     `shift`: the drift (0 to 1: half the sum of the differences between recent and lasting
-    shares) from which on an interest has shifted; 0 tells of none. `keep`: so many of the newest
+    shares) from which on an interest has shifted; `turn`: the same for the drift of interest
+    vectors (1 − cosine; 0.2 is an angle of 37°). 0 tells of none. `keep`: so many of the newest
     changes.
     """
 
     shift: float = 0.35
+    turn: float = 0.2
     keep: int = 100_000
 
     def check(self, where: str) -> None:
         """Raise ConfigError if a number means nothing."""
-        if not 0 <= self.shift <= 1:
-            raise ConfigError(
-                f"changes.shift = {self.shift} is no share", where=where, mend="use 0 to 1"
-            )
+        for name, drift in (("shift", self.shift), ("turn", self.turn)):
+            if not 0 <= drift <= 1:
+                raise ConfigError(
+                    f"changes.{name} = {drift} is no share", where=where, mend="use 0 to 1"
+                )
         if self.keep < 1:
             raise ConfigError(
                 f"changes.keep = {self.keep} keeps nothing", where=where, mend="use 1 or more"
@@ -149,6 +152,16 @@ class Drifting(Protocol):
         """Unique among the facets."""
         ...
 
+    @property
+    def shifts_at(self) -> Literal["shift", "turn"]:
+        """Which setting of `ChangesConfig` says from which drift on it has shifted."""
+        ...
+
+    @property
+    def rests_on(self) -> str:
+        """The facet whose events stand behind the drift: itself, or the one it reads."""
+        ...
+
     def drift(self, view: View, now: int) -> float:
         """0 for alike, 1 for nothing in common; 0 where nothing is known."""
         ...
@@ -168,13 +181,13 @@ def shifted(slots: Sequence[Slot]) -> tuple[str, Said | None, Said | None]:
     """("section.name", before, after) of an interest shift, from the slots of a drifting facet.
 
     Before are the three things with the largest lasting shares, after those with the largest
-    recent ones; a facet that names no things has its last slot as after.
+    recent ones; a facet that names no things has its first slot as before and its second as after.
     """
-    main, drift = slots[0], slots[-1]
+    main = slots[0]
     where = f"{main.section}.{main.name}"
     entries = main.value
     if not (isinstance(entries, list) and entries and isinstance(entries[0], Entry)):
-        return where, None, Said.of(drift)
+        return where, Said.of(main), Said.of(slots[1])
 
     def top(share: Callable[[Entry], float]) -> Said:
         most = [e for e in sorted(entries, key=share, reverse=True)[:3] if share(e) > 0]

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import msgspec
 import numpy as np
@@ -39,7 +39,7 @@ from limner.profile.changes import (
     differences,
     shifted,
 )
-from limner.profile.facet import Facet, Slot
+from limner.profile.facet import Slot
 from limner.profile.pending import Pending
 from limner.profile.population import Population, StateView
 from limner.profile.refresh import Refresh
@@ -129,7 +129,7 @@ class Following:
         self._tasks: dict[str, Refresh | None] = {
             name: policy for name, policy in policies.items() if policy.kept
         }
-        if self._at_event or config.shift:
+        if self._at_event or config.shift or config.turn:
             self._tasks[CHANGES] = None
         self._live_tasks = [n for n, p in self._tasks.items() if p is None or p.mode == "when"]
         self._touched: list[I64] = []
@@ -154,7 +154,7 @@ class Following:
         """Begin with a state: its rows have no marks yet, and all shifts are looked up."""
         state = writer.state
         self._facets = {facet.name: facet for facet in state.facets}
-        self._drifting = [f.name for f in state.facets if self._config.shift and _drifts(f)]
+        self._drifting = [f.name for f in state.facets if _drifts(f) and self._threshold(f)]
         self._pending = Pending(state, self._tasks)
         self._shifts = {name: Grow(np.bool_, False) for name in self._drifting}
         for name, bits in self._shifts.items():
@@ -302,16 +302,20 @@ class Following:
             if changed or name in self.kept:
                 found.shown.append((user, name, Shown(slots, now, position).pack()))
 
+    def _threshold(self, facet: Drifting) -> float:
+        return float(getattr(self._config, facet.shifts_at))
+
     def _look_for_shift(
         self, name: str, user: bytes, row: int, view: StateView, now: int, found: _Found
     ) -> None:
-        if int(view.fixed(name)["n"][0]) < LEAST_EVENTS:
-            return
         facet: Drifting = self._facets[name]  # type: ignore[assignment]
+        if int(view.fixed(facet.rests_on)["n"][0]) < LEAST_EVENTS:
+            return
         bits = self._shifts[name].view
         was = row < len(bits) and bool(bits[row])
         drift = facet.drift(view, now)
-        if not was and drift >= self._config.shift:
+        threshold = self._threshold(facet)
+        if not was and drift >= threshold:
             where, before, after = shifted(self._facets[name].read(view, now))
             found.changes.append(
                 Change(0, "interest_shift", user.hex(), where, before, after,
@@ -319,7 +323,7 @@ class Following:
             )  # fmt: skip
             found.shown.append((user, _shift(name), b"%.3f" % drift))
             found.bits.append((name, row, True))
-        elif was and drift < CALM * self._config.shift:
+        elif was and drift < CALM * threshold:
             found.calm.append((_shift(name), user))
             found.bits.append((name, row, False))
 
@@ -449,7 +453,7 @@ class Following:
         self._due.set()
 
 
-def _drifts(facet: Facet) -> bool:
+def _drifts(facet: object) -> TypeGuard[Drifting]:
     return callable(getattr(facet, "drift", None))
 
 

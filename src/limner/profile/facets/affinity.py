@@ -9,6 +9,7 @@ two of them tell a lasting interest from a new one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -90,6 +91,16 @@ class Affinity:
         ranked = sorted(zip(rounded, texts, range(len(texts)), strict=True))
         order = [place for _, _, place in ranked]  # few: sorting texts in numpy takes longer
         return keys[order].astype(np.int64), weight[order]
+
+    @property
+    def shifts_at(self) -> Literal["shift"]:
+        """Its drift is one of shares."""
+        return "shift"
+
+    @property
+    def rests_on(self) -> str:
+        """The facet whose events stand behind the drift: itself."""
+        return self.name
 
     def drift(self, view: View, now: int) -> float:
         """½ Σ |recent share − lasting share| over the keys: 0 for alike, 1 for nothing shared."""

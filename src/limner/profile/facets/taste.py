@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from limner.events.batch import F64, I32, I64
 from limner.profile.events import Events
 from limner.profile.facet import Facet, FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import titles
-from limner.profile.merge import Column
+from limner.profile.merge import Column, Values
 from limner.profile.words import listed, percent
 
 TO = ("nearest to", "lately to")
@@ -65,16 +66,42 @@ class InterestVector:
         long, short = (w * np.exp2(age / -half) for half in self.half_lives)
         return long, short
 
-    def read(self, view: View, now: int) -> list[Slot]:
+    @property
+    def shifts_at(self) -> Literal["turn"]:
+        """Its drift is one of directions."""
+        return "turn"
+
+    @property
+    def rests_on(self) -> str:
+        """The facet whose events stand behind the drift: the history."""
+        return self.source.name
+
+    def drift(self, view: View, now: int) -> float:
+        """1 − cosine of the long and the short vector; 0 where there are none."""
         items, values = view.entries(self.source.name)
-        n = len(items)
-        items, times, w = items[-NEWEST:], values["t"][-NEWEST:], values["w"][-NEWEST:]
-        if not n:
-            return []
-        vectors = self.vectors_of(view.catalog, items, now)
+        if not len(items):
+            return 0.0
+        _, long, short = self._directions(view.catalog, items, values, now)
+        return float(drift(long, short))
+
+    def _directions(
+        self, catalog: Catalog, items: I32, values: Values, now: int
+    ) -> tuple[F64, F64, F64]:
+        """(the vectors of the newest events' items, their sum in the long run and lately)."""
+        times, w = values["t"][-NEWEST:], values["w"][-NEWEST:]
+        vectors = self.vectors_of(catalog, items[-NEWEST:], now)
         long, short = (
             unit(weights @ vectors) for weights in self.weights_of(times, times.max(), w)
         )
+        return vectors, long, short
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        items, values = view.entries(self.source.name)
+        n = len(items)
+        if not n:
+            return []
+        vectors, long, short = self._directions(view.catalog, items, values, now)
+        items, times = items[-NEWEST:], values["t"][-NEWEST:]
         if not long.any():
             return []
         turned = float(drift(long, short))
