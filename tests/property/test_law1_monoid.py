@@ -105,7 +105,10 @@ KINDS_TRIED: dict[str, list[Facet]] = {
         of_kind("keywords", half_life="2d"),
         of_kind("keywords", texts=["item.title", "properties.text"]),
     ],
-    "places": [of_kind("places", key="properties.place", half_life="2d")],
+    "places": [
+        of_kind("places", key="properties.place", half_life="2d"),
+        of_kind("places", of=["value", "properties.discount"], cell=3, half_life="2d"),
+    ],
     "ties": [of_kind("ties", half_life="2d")],
 }
 

@@ -85,6 +85,7 @@ MEANINGS: Mapping[str, str] = {
     "facet.key": "What a keyed facet counts by: event_type, item_id, target_user_id, hour, "
     "weekday, item.NAME, properties.NAME.",
     "facet.bands": "Where the ranges of a number end that is a key.",
+    "facet.cell": "Letters of the geohash cells that two numbers are cut to: 5 is 4.9 km.",
     "facet.of": "Columns summed above the line of a ratio.",
     "facet.over": 'Columns summed below it; "1" counts events.',
     "facet.only": "Which of these events count above the line.",

@@ -156,12 +156,13 @@ class FacetConfig:
     """One `[[facet]]` of a domain file or of limner.toml.
 
     `where` selects events, `key` names what a keyed facet counts by (`bands` cuts a number into
-    ranges for it), `of` and `over` the numeric columns summed above and below a ratio (`only` and
-    `among` narrow what counts above and below), `texts` the columns of text that are read,
-    `reads` the facet whose state a facet without one of its own reads, `half_life` (and
-    `short_half_life`) durations such as "30d", `gap` the pause that ends a session, `bound` how
-    many keys or events are kept a user, `weights` the worth of each event type, `options` what a
-    kind of your own needs, `refresh` when its slots are brought up to date (`profile.refresh`).
+    ranges for it; `cell` makes a place of two numbers), `of` and `over` the numeric columns summed
+    above and below a ratio (`only` and `among` narrow what counts above and below), `texts` the
+    columns of text that are read, `reads` the facet whose state a facet without one of its own
+    reads, `half_life` (and `short_half_life`) durations such as "30d", `gap` the pause that ends a
+    session, `bound` how many keys or events are kept a user, `weights` the worth of each event
+    type, `options` what a kind of your own needs, `refresh` when its slots are brought up to date
+    (`profile.refresh`).
     """
 
     name: str
@@ -171,6 +172,7 @@ class FacetConfig:
     where: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
     bands: Sequence[float] = ()
+    cell: int = 0
     of: Sequence[str] = ("value",)
     over: Sequence[str] = ("1",)
     only: Mapping[str, Any] = field(default_factory=dict)

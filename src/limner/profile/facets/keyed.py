@@ -13,6 +13,7 @@ import numpy.typing as npt
 from limner.catalog.catalog import Catalog
 from limner.events.batch import F64, I64, Bool, plain_text
 from limner.events.tokens import tokens
+from limner.profile.cells import cells, inside, spelled
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, View
 from limner.profile.words import WEEKDAYS
@@ -126,12 +127,43 @@ class Words:
         return view.vocabulary(self.path).values
 
 
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells of the earth about two columns of degrees, by their geohash."""
+
+    lat: str
+    lon: str
+    letters: int
+
+    @property
+    def path(self) -> str:
+        """Where the state keeps the names of cells."""
+        return f"cells.{self.letters}"
+
+    @property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        return (("key", self.path),)
+
+    def of(self, events: Events, mask: Bool) -> tuple[I64, npt.NDArray[Any]]:
+        lat, lon = events.number(self.lat), events.number(self.lon)
+        index = (mask & inside(lat, lon)).nonzero()[0]
+        found = cells(lat[index], lon[index], self.letters)
+        different, inverse = np.unique(found, return_inverse=True)
+        names = [spelled(cell, self.letters) for cell in different.tolist()]
+        return index, events.vocabulary(self.path).encode(names)[inverse]
+
+    def names(self, view: View) -> Sequence[str]:
+        return view.vocabulary(self.path).values
+
+
 HOURS = tuple(f"{hour:02d}" for hour in range(24))
 
 
 def keys_of(config: FacetConfig, default: str = "") -> Keys:
     """What a facet counts by, as its config says."""
     path = config.key or default
+    if config.cell:
+        return Cells(config.of[0], config.of[1], config.cell)
     if config.bands:
         return Bands(path, tuple(config.bands))
     if path in ("hour", "weekday"):

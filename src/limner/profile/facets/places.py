@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from limner.errors import ConfigError
+from limner.profile.cells import MOST, said
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
@@ -22,6 +24,7 @@ EVENING, MORNING = 19, 8
 class Places:
     """Decayed weight per place, all events alike; home is the place of evenings and nights.
 
+    A place is what `key` says, or the `cell` of the earth that the two columns `of` lie in.
     Home: the greatest weight of events between 19:00 and 8:00 in the user's own zone, or over
     the whole day where there is none of these.
     """
@@ -29,7 +32,16 @@ class Places:
     config: FacetConfig
 
     def __post_init__(self) -> None:
-        self.config.need("key", 'key = "properties.region"')
+        config = self.config
+        if not config.cell:
+            config.need("key", 'key = "properties.region", or cell = 5 and of = [LAT, LON]')
+        elif config.key or len(config.of) != 2 or not 1 <= config.cell <= MOST:
+            raise ConfigError(
+                f"cell = {config.cell}, key = {config.key!r}, of = {list(config.of)} are no cells",
+                where=f"facet {config.name!r}",
+                mend=f'write cell (1 to {MOST} letters) and of = ["properties.lat", '
+                '"properties.lon"], and no key',
+            )
 
     @property
     def name(self) -> str:
@@ -72,14 +84,15 @@ class Places:
         found = {names[i]: float(shares[i, 1]) for i in ranked[:SHOWN]}
         column = 0 if weight[:, 0].any() else 1
         home = max(ranked, key=lambda i: shares[i, column])
-        said = ", ".join(f"{name} ({percent(share)})" for name, share in list(found.items())[:4])
+        text = ", ".join(f"{name} ({percent(share)})" for name, share in list(found.items())[:4])
         half = duration(self.config.half_life)
         when = "evenings and nights" if column == 0 else "the whole day"
-        at_home = f"{names[home]}: {percent(float(shares[home, column]))} of {when}"
+        called = said(names[home]) if self.config.cell else names[home]
+        at_home = f"{called}: {percent(float(shares[home, column]))} of {when}"
         error = view.error(self.name, newest) / float(weight[:, 1].sum()) or None
         return [
             self.config.slot(
-                found, said, n, newest, now, unit="share", half_life=half, error=error
+                found, text, n, newest, now, unit="share", half_life=half, error=error
             ),
             self.config.slot(
                 names[home], at_home, n, newest, now, name=self.name + "_home",
