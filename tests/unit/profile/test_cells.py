@@ -75,7 +75,7 @@ def test_home_is_a_cell_with_its_middle() -> None:
     assert found["f_home"].value == "u33dc"
     assert found["f_home"].text == "u33dc (52.54° N, 13.43° E): 100 % of evenings and nights"
     assert found["f_home"].events == 5
-    assert said("r3gx2") == "r3gx2 (33.86° S, 151.24° E)"
+    assert said("r3gx2") == "r3gx2 (33.86° S, 151.19° E)"
 
 
 @pytest.mark.parametrize("wrong", [{"cell": 9}, {"cell": -1}, {"of": ["value"]}, {"key": "tz"}])
