@@ -34,7 +34,7 @@ from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
 from limner.app.removal import ERASED_SINCE, Erased, Expired
 from limner.config import Config
-from limner.errors import ConfigError, NotFound, StoreError
+from limner.errors import ConfigError, LimnerError, NotFound, StoreError
 from limner.events.batch import Event
 from limner.events.log import Position
 from limner.events.meant import Amendments
@@ -42,6 +42,8 @@ from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
 from limner.explain.reasons import Why, explained, why
 from limner.model import registry
+from limner.model.artifacts import verify
+from limner.model.blend import Blend
 from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
@@ -127,6 +129,8 @@ class Limner:
         )
         self._snapshot_at: Position = 0
         self._scorer: Scorer | None = None
+        self._loading = threading.Lock()
+        self._refused = ""  # a version whose files were altered
         self.backfill: Backfill | None = None
         self._closed = False
         self._received = 0
@@ -479,17 +483,38 @@ class Limner:
 
     def scorer(self) -> Scorer | None:
         """The trained blend in use, the newest published one; None before the first training."""
-        home = self.store.home
+        home, held = self.store.home, self._scorer
         version = registry.current(home) if home is not None else None
-        if version is not None and (self._scorer is None or self._scorer.version != version):
-            loaded = registry.load_current(home) if home is not None else None
-            if loaded is not None:
-                blend, published = loaded
-                with self.writer.lock:
-                    self._scorer = Scorer(
-                        blend, published.meta["item_ids"], self.state.catalog, published.name
-                    )
+        if home is None or version is None or (held is not None and held.version == version):
+            return held
+        # one thread loads it; whoever asks meanwhile is answered by the version there is
+        if not self._loading.acquire(blocking=held is None):
+            return held
+        try:
+            held = self._scorer
+            if held is None or version not in (held.version, self._refused):
+                self._load(home, version)
+        except (LimnerError, OSError) as error:
+            if held is None:
+                raise
+            self._refused = version
+            _log.error("version %s is not used, %s stays: %s", version, held.version, error)
+        finally:
+            self._loading.release()
         return self._scorer
+
+    def _load(self, home: Path, version: str) -> None:
+        found = registry.version_of(home, version)
+        verify(found.folder)
+        blend = Blend.load(found.folder)
+        with self.writer.lock:
+            self._scorer = Scorer(blend, found.meta["item_ids"], self.state.catalog, version)
+
+    def _here(self, scorer: Scorer | None) -> Scorer | None:
+        """Under the writer's lock: the scorer under the ids of the state as it is now."""
+        if scorer is None or scorer.catalog is self.state.catalog:
+            return scorer
+        return scorer.over(self.state.catalog)
 
     # -- answering ---------------------------------------------------------------------------
 
@@ -542,7 +567,12 @@ class Limner:
         scorer = self.scorer() if vector else None
         if scorer is None or not len(history):
             return seen
-        return replace(seen, vector=scorer.vector(history), model=scorer.version)
+        with self.writer.lock:
+            if state is not self.state:  # rebuilt meanwhile, under other numbers
+                return seen
+            here = self._here(scorer) or scorer
+            here.enter()
+        return replace(seen, vector=here.vector(history), model=here.version)
 
     def evidence(self, user_id: str, slot: str, *, limit: int = 20) -> list[Event]:
         """The newest events behind a slot, "section.name"; newest first.
@@ -677,6 +707,7 @@ class Limner:
         scorer = self.scorer()
         again = self.config.recommend.repeats if repeats is None else repeats
         with self.writer.lock:
+            scorer = self._here(scorer)
             history = history_of(self.state, self._row(user_id), self.now())
             listed = recommend(
                 self.state,
@@ -700,6 +731,7 @@ class Limner:
         scorer = self.scorer()
         again = self.config.recommend.repeats if repeats is None else repeats
         with self.writer.lock:
+            scorer = self._here(scorer)
             row = self.known_row(user_id)
             item = self.state.catalog.ids.code(item_id)
             if item < 0:

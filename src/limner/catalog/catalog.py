@@ -247,10 +247,11 @@ class Catalog:
         inside = (versions >= 0) & (versions < column.n)
         return np.where(inside, column.view[np.minimum(versions, column.n - 1)], np.nan)
 
-    def codes_now(self, name: str) -> I32:
-        """First value's code of an attribute for every item, −1 where unknown."""
-        out = np.full(len(self), -1, dtype=np.int32)
-        rows, codes = self.codes_at(name, self.current.view)
+    def codes_now(self, name: str, items: I64 | None = None) -> I32:
+        """First value's code of an attribute for every item, or for `items`; −1 where unknown."""
+        versions = self.current.view if items is None else self.current.view[items]
+        out = np.full(len(versions), -1, dtype=np.int32)
+        rows, codes = self.codes_at(name, versions)
         # later pairs are further values of the same item: the first one is kept
         out[rows[::-1]] = codes[::-1]
         return out

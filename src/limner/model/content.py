@@ -38,6 +38,8 @@ class Content:
         self.config = config or ContentConfig()
         self.codes: dict[str, np.ndarray] = {}
         self.shares: dict[str, F64] = {}
+        self.values: dict[str, list[str]] = {}
+        self.rarity: dict[str, F64] = {}  # of each value, what `within` has for an untried item
         self.within: F32 = np.zeros(0, dtype=np.float32)
 
     @property
@@ -47,7 +49,7 @@ class Content:
 
     def fit(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Count everyone's shares of each value."""
-        self.codes, self.shares = {}, {}
+        self.codes, self.shares, self.values, self.rarity = {}, {}, {}, {}
         weights = data.weights * ages(data.times, self.config.half_life_days)
         rows = first_times(data)
         tried = _counts(data.items[rows], weights[rows], data.n_items)
@@ -62,11 +64,35 @@ class Content:
             by_value = np.bincount(codes, tried, minlength=size)
             within += np.log((tried + 0.1) / (by_value[codes] + 1.0))
             self.codes[name], self.shares[name] = codes, shares
+            self.values[name] = list(features.values.get(name, []))
+            # an item of which nothing is said is no rarity of its own
+            by_value[-1] = by_value.max()
+            self.rarity[name] = np.log(0.1 / (by_value + 1.0))
         self.within = (within * (self.config.within / max(1, len(self.codes)))).astype(np.float32)
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Count again: one pass over `data`."""
         self.fit(data, features, progress=progress)
+
+    def entered(self, features: ItemFeatures) -> Content:
+        """The same with items after those it was fitted on, known by their attributes alone.
+
+        `features` has a row for each. A value that nobody had then says nothing.
+        """
+        out = Content(self.config)
+        out.shares, out.values, out.rarity = self.shares, self.values, self.rarity
+        fresh = np.zeros(len(features.available))
+        for name, codes in self.codes.items():
+            unknown = len(self.shares[name]) - 1
+            places = {value: code for code, value in enumerate(self.values[name][:unknown])}
+            move = [places.get(value, unknown) for value in features.values.get(name, [])]
+            given = features.codes.get(name, np.full(len(fresh), -1, dtype=np.int32))
+            new = np.array([*move, unknown], dtype=np.int32)[given]
+            out.codes[name] = np.concatenate([codes, new])
+            fresh += self.rarity[name][new]
+        fresh *= self.config.within / max(1, len(self.codes))
+        out.within = np.concatenate([self.within, fresh.astype(np.float32)])
+        return out
 
     def embed(self, histories: Sequence[History]) -> F32:
         """No vector."""
@@ -93,7 +119,12 @@ class Content:
         for number, name in enumerate(self.codes):
             arrays[f"codes{number}"] = self.codes[name]
             arrays[f"shares{number}"] = self.shares[name]
-        meta = {"config": asdict(self.config), "attributes": list(self.codes)}
+            arrays[f"rarity{number}"] = self.rarity[name]
+        meta = {
+            "config": asdict(self.config),
+            "attributes": list(self.codes),
+            "values": [self.values[name] for name in self.codes],
+        }
         write_arrays(folder, arrays, meta)
 
     def load(self, folder: Path) -> None:
@@ -101,8 +132,10 @@ class Content:
         arrays, meta = read_arrays(folder, ("within",))
         self.config, self.within = ContentConfig(**meta["config"]), arrays["within"]
         names = meta["attributes"]
-        files = [f"{kind}{n}" for n in range(len(names)) for kind in ("codes", "shares")]
-        arrays, _ = read_arrays(folder, files)
+        kinds = ("codes", "shares", "rarity")
+        arrays, _ = read_arrays(folder, [f"{kind}{n}" for n in range(len(names)) for kind in kinds])
+        self.values = dict(zip(names, meta.get("values", []), strict=True))
+        self.rarity = {name: arrays[f"rarity{n}"] for n, name in enumerate(names)}
         self.codes = {name: arrays[f"codes{n}"] for n, name in enumerate(names)}
         self.shares = {name: arrays[f"shares{n}"] for n, name in enumerate(names)}
 

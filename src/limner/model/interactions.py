@@ -92,15 +92,18 @@ def interactions(
     )
 
 
-def features(catalog: Catalog) -> ItemFeatures:
-    """Every attribute that groups items: those with at most half as many values as items."""
+def features(catalog: Catalog, items: I64 | None = None) -> ItemFeatures:
+    """Every attribute that groups items: those with at most half as many values as items.
+
+    Of all items, or of some, whose rows are then in the order of `items`.
+    """
     names = [
         name
         for name in catalog.attributes
         if 0 < len(catalog.words[name]) <= max(len(catalog) // 2, 2)
     ]
     return ItemFeatures(
-        {name: catalog.codes_now(name) for name in names},
+        {name: catalog.codes_now(name, items) for name in names},
         {name: catalog.words[name].values for name in names},
-        catalog.available(),
+        catalog.available() if items is None else catalog.available()[items],
     )

@@ -1,20 +1,24 @@
 """Scores for a live user: a trained blend in the catalog's item ids, or plain popularity.
 
 A model knows items by the ids they had when it was fitted; the catalog may have grown since, or
-have been rebuilt in another order. The scorer translates, so neither has to know.
+have been rebuilt in another order. The scorer translates, so neither has to know, and has new
+items enter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from limner.catalog.catalog import Catalog
-from limner.events.batch import DAY, F64, I64
+from limner.events.batch import DAY, F64, I32, I64
 from limner.model.blend import Blend, Task
+from limner.model.entering import entered
+from limner.model.interactions import features
 from limner.model.protocol import History
 from limner.profile.facets import HISTORY
 from limner.profile.state import ProfileState
@@ -45,85 +49,132 @@ def history_of(state: ProfileState, row: int, now: int) -> History:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """A blend, and which of its items is which of the catalog's.
+
+    `entered`: the catalog's items that came after the fit, and the `versions` they had.
+    """
+
+    blend: Blend
+    to_model: I32
+    to_catalog: I64
+    entered: I64
+    versions: I32
+
+
 class Scorer:
-    """A trained blend, under catalog ids."""
+    """A trained blend, under catalog ids.
+
+    Items that came after the fit enter as they come (`model.entering`). To be asked with the
+    catalog at rest, as under the writer's lock.
+    """
 
     def __init__(
         self, blend: Blend, item_ids: Sequence[str], catalog: Catalog, version: str
     ) -> None:
         self.version = version
+        self.catalog = catalog
         self._item_ids = item_ids
         self._blend = blend
-        self._catalog = catalog
         self._known = len(item_ids)
-        self._to_catalog: I64 = catalog.ids.encode(item_ids).astype(np.int64)
+        to_catalog: I64 = catalog.ids.encode(item_ids).astype(np.int64)
         catalog.intern(np.empty(0, np.int32), [])
-        self._to_model = np.full(len(catalog), -1, dtype=np.int32)
-        self._to_model[self._to_catalog] = np.arange(self._known, dtype=np.int32)
+        to_model = np.full(len(catalog), -1, dtype=np.int32)
+        to_model[to_catalog] = np.arange(self._known, dtype=np.int32)
+        self._fitted = to_model, to_catalog
+        self._now: _Reach | None = None
 
     def over(self, catalog: Catalog) -> Scorer:
         """The same model, under the ids of another catalog."""
         return Scorer(self._blend, self._item_ids, catalog, self.version)
 
-    def translated(self, history: History) -> tuple[History, I64]:
-        """(the history in the model's ids, which of its entries are left)."""
-        items = np.full(len(history), -1, dtype=np.int32)
-        old = history.items < len(self._to_model)
-        items[old] = self._to_model[history.items[old]]
-        kept = np.flatnonzero(items >= 0)
-        return (
-            History(
-                items[kept],
-                history.times[kept],
-                history.weights[kept],
-                history.groups[kept],
-                history.positions[kept],
-                history.now,
-            ),
-            kept,
-        )
+    def _reach(self) -> _Reach:
+        catalog, reach = self.catalog, self._now
+        if (
+            reach is not None
+            and len(reach.to_model) == len(catalog)
+            and np.array_equal(catalog.current.view[reach.entered], reach.versions)
+        ):
+            return reach
+        to_model, to_catalog = self._fitted
+        grown = np.full(len(catalog), -1, dtype=np.int32)
+        grown[: len(to_model)] = to_model
+        fresh = np.flatnonzero(grown < 0)
+        blend = self._blend
+        if len(fresh):
+            blend = entered(blend, self._known, features(catalog, fresh))
+            grown[fresh] = np.arange(self._known, self._known + len(fresh), dtype=np.int32)
+            to_catalog = np.concatenate([to_catalog, fresh])
+        reach = _Reach(blend, grown, to_catalog, fresh, catalog.current.view[fresh].copy())
+        self._now = reach
+        return reach
 
     def parts(self, history: History, task: Task) -> dict[str, F64]:
-        """Each part's contribution to the score of every item of the catalog.
-
-        An item that came after the fit gets each part's least value.
-        """
-        given = self._blend.parts([self.translated(history)[0]], task)
+        """Each part's contribution to the score of every item of the catalog."""
+        reach = self._reach()
+        given = reach.blend.parts([_translated(history, reach.to_model)[0]], task)
         out: dict[str, F64] = {}
         for name, values in given.items():
             row = np.asarray(values[0], dtype=np.float64)
-            column = np.full(len(self._catalog), row.min(initial=0.0))
-            column[self._to_catalog] = row
+            column = np.full(len(self.catalog), row.min(initial=0.0))
+            column[reach.to_catalog] = row
             out[name] = column
         return out
 
     def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
         """Each part's contribution to one item under several histories, (n,)."""
-        place = int(self._to_model[item]) if item < len(self._to_model) else -1
-        if place < 0:
-            return {}
-        given = self._blend.parts(
-            [self.translated(history)[0] for history in histories],
+        reach = self._reach()
+        given = reach.blend.parts(
+            [_translated(history, reach.to_model)[0] for history in histories],
             task,
-            [place],
+            [int(reach.to_model[item])],
         )
         return {name: np.asarray(v[:, 0], dtype=np.float64) for name, v in given.items()}
 
     def attribute(self, history: History, item: int, task: Task) -> F64:
         """What each event of `history` adds to an item's score by the parts that can say, (n,)."""
         out = np.zeros(len(history))
-        place = int(self._to_model[item]) if item < len(self._to_model) else -1
+        to_model = self._fitted[0]
+        place = int(to_model[item]) if item < len(to_model) else -1
         if place >= 0:
-            known, kept = self.translated(history)
+            known, kept = _translated(history, to_model)
             for name, model in self._blend.models.items():
                 weight = self._blend.weights[task].get(name, 0.0)
                 if weight and isinstance(model, Attributable):
                     out[kept] += weight * model.attribute(known, place)
         return out
 
+    def enter(self) -> None:
+        """Have the items enter that came meanwhile."""
+        self._reach()
+
     def vector(self, history: History) -> list[float]:
-        """The user vector U, empty if no part has one."""
-        return [float(x) for x in self._blend.embed([self.translated(history)[0]])[0]]
+        """The user vector U, empty if no part has one; of items that have entered (`enter`)."""
+        reach = self._now or self._reach()
+        found = reach.blend.embed([_translated(history, reach.to_model)[0]])
+        return [float(x) for x in found[0]]
+
+
+def _translated(history: History, to_model: I32) -> tuple[History, I64]:
+    """(the history in the model's ids, which of its entries are left)."""
+    items = np.full(len(history), -1, dtype=np.int32)
+    old = history.items < len(to_model)
+    items[old] = to_model[history.items[old]]
+    kept = np.flatnonzero(items >= 0)
+    values = None if history.values is None else history.values[kept]
+    return (
+        History(
+            items[kept],
+            history.times[kept],
+            history.weights[kept],
+            history.groups[kept],
+            history.positions[kept],
+            history.now,
+            values,
+        ),
+        kept,
+    )
 
 
 POPULAR_HALF_LIFE = 28 * DAY
