@@ -21,7 +21,7 @@ from limner.cli.starter import MEANINGS, settings, starter
 from limner.errors import LimnerError
 from limner.events.missing import FIELDS, INFERRED
 from limner.events.rules import RULES
-from limner.profile.facets import KINDS, READERS
+from limner.profile.facets import KINDS, LABEL, READERS
 from limner.serve.http import api
 from limner.serve.openapi import EXAMPLES
 from limner.serve.problems import STATUS, every_error
@@ -267,7 +267,7 @@ def test_what_can_be_missing_is_documented() -> None:
 
 
 def test_every_kind_of_facet_is_documented_with_an_example_and_no_others() -> None:
-    every = {*KINDS, *READERS}
+    every = {*KINDS, *READERS, LABEL}
     text = sections(page("facets.md"), 2)["The kinds"]
     documented = {heading.strip("`"): body for heading, body in sections(text, 3).items()}
     assert set(documented) == every

@@ -37,7 +37,7 @@ def slot_of(app: Limner, user_id: str, slot: str) -> Slot:
 
 def with_own_ids(app: Limner, seen: Portrait) -> Portrait:
     """The portrait with the product's own ids of other users whom a slot names."""
-    facets = _of_people(app)
+    facets = of_people(app)
     if not facets:
         return seen
     sections: dict[str, Any] = {
@@ -50,7 +50,7 @@ def with_own_ids(app: Limner, seen: Portrait) -> Portrait:
     return replace(seen, **sections)
 
 
-def _of_people(app: Limner) -> set[str]:
+def of_people(app: Limner) -> set[str]:
     """The facets whose keys are other users."""
     pools = app.state.pools
     return {name for name in pools if ("key", TARGET) in pools[name].spec.texts}
@@ -76,8 +76,8 @@ def portrait_history(app: Limner, user_id: str, slot: str, *, limit: int) -> lis
         changes = portrait.changes(
             app.state, everybody, found, batch.take(inside), positions[inside], limit=limit
         )
-    of_people = found.facet in _of_people(app)
-    return [_with_own_ids(app, change) for change in changes] if of_people else changes
+    named = found.facet in of_people(app)
+    return [_with_own_ids(app, change) for change in changes] if named else changes
 
 
 def interaction_of(app: Limner, user_id: str, item_id: str) -> Interaction:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from limner.app import judged
 from limner.errors import LimnerError, NotFound, UsageError
 from limner.profile.refresh import Refresh
 from limner.stores import Store
@@ -176,6 +177,8 @@ def jobs_of(app: Limner, train: Callable[[], str] | None = None) -> Jobs:
 
 
 def _refresh(app: Limner, name: str) -> str:
+    if any(one.name == name for one in app.state.labels):
+        judged.renew(app, name)
     users = app.following.refresh(name)
     return f"{users:,} user{'' if users == 1 else 's'}"
 

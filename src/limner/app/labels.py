@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,15 @@ def home(config: Config) -> Path:
     """Where labels are kept: beside the store. Raises UsageError for one in memory."""
     found = home_of(config.store)
     if found is None:
-        raise UsageError(
-            "a store in memory keeps no labels", mend="name one on disk: --store sqlite:///shop.db"
-        )
+        raise no_home()
     return found
+
+
+def no_home() -> UsageError:
+    """What is raised where labels would be kept in memory."""
+    return UsageError(
+        "a store in memory keeps no labels", mend="name one on disk: --store sqlite:///shop.db"
+    )
 
 
 def fit(
@@ -71,9 +76,23 @@ def fit(
         progress=progress,
         told=told,
     )
-    meta = {"source": source, "at": moment, "report": msgspec.to_builtins(report)}
-    version = labels.publish(place, named, model, meta)
-    return Fitted(named, version.name, source, moment, report)
+    return published(place, named, model, report, source=source, at=moment)
+
+
+def published(
+    place: Path,
+    name: str,
+    model: LabelModel,
+    report: Report,
+    *,
+    source: str,
+    at: int,
+    more: Mapping[str, Any] | None = None,
+) -> Fitted:
+    """Put a label to use, with the record of how it was learned, and `more` beside it."""
+    meta = {"source": source, "at": at, "report": msgspec.to_builtins(report), **(more or {})}
+    version = labels.publish(place, name, model, meta)
+    return Fitted(name, version.name, source, at, report)
 
 
 def load(config: Config, name: str = "") -> tuple[str, LabelModel, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from limner import config as configuration
 from limner.app import (
     asking,
     intake,
+    judged,
     learning,
     people,
     preprocessing,
@@ -70,7 +71,9 @@ from limner.sources.columns import Kind
 from limner.stores import Store, open_store
 
 if TYPE_CHECKING:
+    from limner.app.labels import Fitted
     from limner.evaluate.next_basket import Report
+    from limner.model.label import Epoch, LabelConfig
 
 SNAPSHOT_EVERY = 250_000
 """Rows after which a new snapshot is written while recording: two or three seconds of folding."""
@@ -99,6 +102,7 @@ class Limner:
             facets.build(config.facet),
             timezone=config.timezone,
             lateness=int(duration(config.lateness, "lateness")),
+            labels=facets.labels(config.facet),
         )
         self.writer = Writer(
             log=store.log,
@@ -115,6 +119,7 @@ class Limner:
         home = store.home
         self.snapshots = Snapshots(home / "state" if home else None, store.get_meta("log") or "")
         self.population = Population()
+        judged.attach(self)
         policies = {
             facet.name: Refresh.parse(facet.refresh, f"facet {facet.name!r}")
             for facet in config.facet
@@ -175,6 +180,7 @@ class Limner:
             raise ConfigError(
                 "this Config has no facets", mend="make it with limner.config.load or parse"
             )
+        settings = judged.with_labels(settings)
         store = open_store(settings.store, write=write, holder=holder)
         try:
             keys = _keys(settings, store, write=write)
@@ -237,7 +243,9 @@ class Limner:
 
         try:
             lateness = int(duration(before.lateness, "lateness"))
-            old = ProfileState(before.facets(), timezone=before.timezone, lateness=lateness)
+            old = ProfileState(
+                before.facets(), timezone=before.timezone, lateness=lateness, labels=new.labels
+            )
             loaded = self.snapshots.load(old, self.store.log.head())
         except ConfigError:
             return None  # a facet that this version does not know: there is nothing to serve
@@ -672,6 +680,30 @@ class Limner:
         MissingExtra without scikit-learn.
         """
         return topics.learn_topics(self, n, seed=seed)
+
+    def fit_label(
+        self,
+        column: str,
+        *,
+        known: Any = None,
+        features: Sequence[str] = (),
+        categorical: Collection[str] = (),
+        learn: LabelConfig | None = None,
+        name: str = "",
+        progress: Progress = quiet,
+        told: Callable[[Epoch], object] = lambda epoch: None,
+    ) -> Fitted:
+        """Learn a label from the portraits of those whose label is known, to show it for all.
+
+        Known by the declared attribute `column`, or by the table `known` of `user_id` and `column`.
+        It is a slot of portraits from the next opening on (`basic.predicted_COLUMN`, or as the
+        configuration says), and a new version of it at once. Raises UsageError for features that
+        nobody has, ModelError if too few labels are known.
+        """
+        return judged.fit(
+            self, column, known=known, features=features, categorical=categorical, learn=learn,
+            name=name, progress=progress, told=told,
+        )  # fmt: skip
 
     def own_id(self, pseudonym: str | bytes) -> str | None:
         """The product's own id behind a pseudonym (hexadecimal or bytes); None once erased."""

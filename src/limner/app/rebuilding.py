@@ -167,6 +167,7 @@ class Definition:
         made = [
             {name: value for name, value in asdict(facet).items() if value != usual[name]}
             for facet in config.facet
+            if facet.kind != facets.LABEL  # nothing is folded for it
         ]
         return cls(msgspec.json.decode(msgspec.json.encode(made)), config.timezone, config.lateness)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from limner.app.labels import Fitted
-    from limner.events.batch import F64
     from limner.model.label import Epoch, LabelConfig, LabelModel
 
 EXAMPLES = """\b
@@ -49,9 +49,12 @@ def label() -> None:
 @label.command(
     epilog="\b\nExamples:\n"
     "  limner label fit user_data.csv --features X1,X2,X3,X4 --label label\n"
-    "  limner label fit adult.csv --label income --trees"
+    "  limner label fit adult.csv --label income --trees\n"
+    "  limner label fit --from portraits --label household"
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--from", "source", type=click.Choice(["portraits"]),
+              help="From portraits; FILE then has user_id and the label.")  # fmt: skip
 @click.option("--label", "column", metavar="COLUMN", required=True, help="What is to be learned.")
 @click.option("--features", metavar="A,B,…", default="",
               help="From what; from all other columns if not given.")  # fmt: skip
@@ -67,6 +70,7 @@ def label() -> None:
 def fit(
     session: Session,
     file: Path | None,
+    source: str | None,
     column: str,
     features: str,
     categorical: str,
@@ -76,34 +80,41 @@ def fit(
     seed: int,
     name: str,
 ) -> None:
-    """Learn a label from the rows of FILE, measure it on rows kept aside, and keep it."""
+    """Learn a label from the rows of FILE, or of portraits; measure it on some kept aside."""
     from limner.app import labels
     from limner.model.label import LabelConfig
     from limner.sources.files import whole
 
-    if file is None:
-        raise UsageError("there is nothing to learn from", mend="name a file")
+    if file is None and not source:
+        raise UsageError(
+            "there is nothing to learn from", mend="name a file, or write --from portraits"
+        )
     config = LabelConfig(
         kind="trees" if trees else "mlp", epochs=epochs, hidden=_widths(hidden), seed=seed
     )
     say = session.console().print
+    how: dict[str, Any] = {
+        "features": _listed(features),
+        "categorical": _listed(categorical),
+        "learn": config,
+        "name": name,
+        "told": _epochs(session, config),
+    }
+    rows = whole(file) if file is not None else None
     with session.progress() as progress:
-        found = labels.fit(
-            session.settings(),
-            whole(file),
-            column,
-            features=_listed(features),
-            categorical=_listed(categorical),
-            learn=config,
-            name=name,
-            source=str(file),
-            progress=progress,
-            told=_epochs(session, config),
-        )
+        if source:
+            with session.open(write=False, progress=progress) as app:
+                found = app.fit_label(column, known=rows, progress=progress, **how)
+        else:
+            settings = session.settings()
+            found = labels.fit(settings, rows, column, source=str(file), progress=progress, **how)
     if session.json:
         session.emit(found)
     else:
         _show(session.console(), found)
+        if source:
+            say(f"portraits show it as {found.name!r}; a running server does after a restart",
+                soft_wrap=True)  # fmt: skip
         say(f"kept as version {found.version} of label {found.name!r}\n", soft_wrap=True)
         say(f"Test accuracy: {found.report.test.accuracy:.4f}")
 
@@ -139,14 +150,12 @@ def predict(
         else:
             session.console().print(f"wrote {rows:,} rows to {out}", soft_wrap=True)
         return
-    row = model.row(_values(model, features or ""))
-    probabilities = model.probabilities(row)
-    found = _predicted(model, row, named, version, probabilities[0])
+    found = _predicted(model, _values(model, features or ""), named, version)
     if session.json:
         session.emit(found)
     else:
         _show_predicted(session.console(), found)
-        listed = " ".join(f"{p:.4f}" for p in probabilities[0])
+        listed = " ".join(f"{p:.4f}" for p in found.probabilities.values())
         session.console().print(f"User prediction: [[{listed}]]", soft_wrap=True)
 
 
@@ -202,7 +211,9 @@ def sample(session: Session, file: Path, users: int, seed: int) -> None:
 
 
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """The parts between commas, but for those within a key: interests.type["bread, white"]."""
+    parts = re.split(r',(?![^\["]*"\])', text)
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -232,16 +243,15 @@ def _values(model: LabelModel, text: str) -> dict[str, str]:
     return dict(zip(names, parts, strict=True))
 
 
-def _predicted(
-    model: LabelModel, row: F64, name: str, version: str, probabilities: F64
-) -> Predicted:
-    moved = model.moved(row)[0]
+def _predicted(model: LabelModel, values: dict[str, str], name: str, version: str) -> Predicted:
+    row = model.row(values)
+    probabilities, moved = model.explained(row)
     return Predicted(
         name,
         version,
-        model.classes[int(probabilities.argmax())],
-        {c: float(p) for c, p in zip(model.classes, probabilities, strict=True)},
-        {f.name: float(m) for f, m in zip(model.features, moved, strict=True)},
+        model.classes[int(probabilities[0].argmax())],
+        dict(zip(model.classes, probabilities[0].tolist(), strict=True)),
+        dict(zip([f.name for f in model.features], moved[0].tolist(), strict=True)),
     )
 
 

@@ -78,7 +78,7 @@ MEANINGS: Mapping[str, str] = {
     "facet.name": "Unique; slots and evidence refer to it.",
     "facet.kind": "declared, count, sum, rate, recency, frequency, sessions, moments, quantiles, "
     "distinct, histogram, affinity, price_level, history, preference, sentiment, keywords, places, "
-    "ties, interest_vector or topics.",
+    "ties, interest_vector, topics or label.",
     "facet.section": "basic, behaviour, interests or value.",
     "facet.label": "What portraits call it.",
     "facet.where": 'Which events count: a value, a list of values, or ">0" and the like.',

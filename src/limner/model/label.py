@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,35 +131,51 @@ class LabelModel:
 
     def probabilities(self, rows: F64) -> F64:
         """The same of a matrix."""
-        return softmax(self._logits(rows) / self.temperature)
+        return self._said(self._inputs(rows))
 
-    def _logits(self, rows: F64) -> F64:
-        if isinstance(self.learned, Trees):
-            return self.learned.logits(rows)
-        return self.learned.logits(tabular.inputs(self.features, rows))
+    @property
+    def _forest(self) -> bool:
+        return isinstance(self.learned, Trees)
+
+    def _inputs(self, rows: F64) -> Any:
+        """A matrix as what was learned takes it."""
+        return rows if self._forest else tabular.inputs(self.features, rows)
+
+    def _said(self, inputs: Any) -> F64:
+        return softmax(self.learned.logits(inputs) / self.temperature)
+
+    def logits(self, rows: F64) -> F64:
+        """What the softmax is of, before calibration, (n, classes)."""
+        return self.learned.logits(self._inputs(rows))
 
     def moved(self, rows: F64) -> F64:
-        """How much of the likeliest class's probability each feature brings, (n, features).
+        """What `explained` says of the parts."""
+        return self.explained(rows)[1]
+
+    def explained(self, rows: F64) -> tuple[F64, F64]:
+        """Probabilities (n, classes), and what each feature brings of the likeliest (n, features).
 
         By deletion: it is the probability, minus what it is with that feature at its usual value.
         """
         n, d = rows.shape
-        whole = self.probabilities(rows)
+        usual = np.array([[feature.usual for feature in self.features]])
+        given = self._inputs(np.concatenate([rows, usual]))
+        ends = np.cumsum([1] * d if self._forest else [f.width for f in self.features]).tolist()
+        tried = np.repeat(given[None, :n], d + 1, axis=0)
+        for place, (start, end) in enumerate(pairwise([0, *ends])):
+            tried[place, :, start:end] = given[n, start:end]
+        parts = self._said(tried.reshape((d + 1) * n, -1)).reshape(d + 1, n, -1)
+        whole, each = parts[d], np.arange(n)
         said = whole.argmax(axis=1)
-        without = np.repeat(rows[None], d, axis=0)
-        for place, feature in enumerate(self.features):
-            without[place, :, place] = feature.usual
-        parts = self.probabilities(without.reshape(d * n, d)).reshape(d, n, -1)
-        each = np.arange(n)
-        brought: F64 = whole[each, said][:, None] - parts[:, each, said].T
-        return brought
+        brought: F64 = whole[each, said][:, None] - parts[:d, each, said].T
+        return whole, brought
 
     def save(self, folder: Path) -> None:
         """Write `label.json`, and the weights as safetensors or the trees as text."""
         folder.mkdir(parents=True, exist_ok=True)
         self.learned.save(folder)
         about = {
-            "kind": "trees" if isinstance(self.learned, Trees) else "mlp",
+            "kind": "trees" if self._forest else "mlp",
             "label": self.label,
             "features": [asdict(feature) for feature in self.features],
             "classes": list(self.classes),
@@ -257,14 +274,14 @@ def fit(
         len(classes), progress, told,
     )  # fmt: skip
     model = LabelModel(label, described, classes, learned, 1.0, at)
-    logits = model._logits(every[held])
+    logits = model.logits(every[held])
     temperature = _temperature(logits, codes[held])
     model = LabelModel(label, described, classes, learned, temperature, at)
     if test is None:
         asked, truth = every[tests], codes[tests]
     else:
         asked, truth = _tested(model, test)
-    raw = model._logits(asked)
+    raw = model.logits(asked)
     report = Report(
         config.kind,
         label,

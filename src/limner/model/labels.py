@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limner.errors import ModelError, NotFound, UsageError
 from limner.model import registry
 from limner.model.artifacts import verify
-from limner.model.label import LabelModel
 from limner.model.registry import Version
+from limner.profile.facets.label import Judge, Judgement
+
+if TYPE_CHECKING:  # imported where a label is used: who opens a store need not wait for it
+    from limner.model.label import LabelModel
 
 MEND = "fit it again: limner label fit"
 
@@ -70,12 +74,73 @@ def version(home: Path, name: str = "") -> tuple[str, Version]:
 
 def load(home: Path, name: str = "") -> tuple[LabelModel, Version]:
     """The model in use of a label. Raises as `version`, and ModelError for an altered file."""
+    from limner.model.label import LabelModel
+
     _, found = version(home, name)
     try:
         verify(found.folder)
         return LabelModel.load(found.folder), found
     except ModelError as error:
         raise ModelError(error.what, where=error.where, mend=MEND) from error
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """A published model as a portrait asks it (`profile.facets.label.Judge`)."""
+
+    model: LabelModel
+    version: str
+    reads: tuple[str, ...]
+
+    @property
+    def at(self) -> int:
+        """When it was learned, µs."""
+        return self.model.at
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it wants to know."""
+        return tuple(feature.name for feature in self.model.features)
+
+    def judge(self, values: Mapping[str, float | str | None]) -> Judgement:
+        """Of one user; a text where a number was learned counts as missing."""
+        plain = {
+            f.name: _number(values[f.name]) if f.categories is None else values[f.name]
+            for f in self.model.features
+        }
+        probabilities, moved = self.model.explained(self.model.row(plain))
+        likeliest = int(probabilities[0].argmax())
+        return Judgement(
+            self.model.classes[likeliest],
+            float(probabilities[0, likeliest]),
+            dict(zip(self.features, moved[0].tolist(), strict=True)),
+        )
+
+
+def _number(value: float | str | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None
+
+
+def asked(home: Path, name: str) -> Callable[[], Judge | None]:
+    """What gives the model in use of a label, read again when another version is put to use.
+
+    It gives None while there is none, and raises ModelError for a damaged one.
+    """
+    known: list[InUse] = []
+
+    def judge() -> Judge | None:
+        now = current(home, name)
+        if now is None:
+            return None
+        if not known or known[0].version != now:
+            model, found = load(home, name)
+            known[:] = [InUse(model, found.name, tuple(found.meta.get("reads", ())))]
+        return known[0]
+
+    return judge
 
 
 def _folder(home: Path, name: str) -> Path:

@@ -20,16 +20,21 @@ from limner.errors import InputError, UsageError
 from limner.events.batch import F64, I64
 from limner.model.protocol import F32
 
-MISSING = pa.array(["", "?", "na", "n/a", "nan", "null"])
+MISSING = frozenset({"", "?", "na", "n/a", "nan", "null"})
 LEAST_ROWS = 3
 MOST_CATEGORIES = 255
+EVEN = 1e-9
+"""A spread of less than this share of the mean is one of rounding."""
+FAR = 10.0
+"""Spreads from the mean beyond which a number counts as no farther: little was learned there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
     """How one column is read: a number, or with `categories` a text.
 
-    `usual` stands for an ordinary value (the mean, or the code of the most frequent category).
+    A `spread` of 0 is that of a number that was always the same: it says nothing. `usual` stands
+    for an ordinary value (the mean, or the code of the most frequent category).
     `missing`: whether training rows lacked it, so that lacking it says something.
     """
 
@@ -68,7 +73,7 @@ def column(array: Any, name: str, *, text: bool | None = None) -> pa.Array:
             f"column {name!r} holds {kind}, neither numbers nor texts",
             mend="leave it out, or write it as one value a row",
         ) from None
-    gone = pc.is_in(pc.utf8_lower(words), MISSING)
+    gone = pc.is_in(pc.utf8_lower(words), pa.array(MISSING))
     if not text:
         plain = array if pa.types.is_floating(kind) or pa.types.is_integer(kind) else words
         try:
@@ -123,7 +128,9 @@ def _described(name: str, array: pa.Array) -> Feature | None:
     if pa.types.is_floating(array.type):
         values = array.drop_null().to_numpy(zero_copy_only=False)
         mean, spread = float(values.mean()), float(values.std())
-        return Feature(name, None, mean, spread if spread > 0 else 1.0, mean, lacking)
+        if spread <= EVEN * abs(mean):
+            spread = 0.0
+        return Feature(name, None, mean, spread, mean, lacking)
     counts = sorted(
         (-one["counts"], one["values"]) for one in pc.value_counts(array.drop_null()).to_pylist()
     )
@@ -163,7 +170,9 @@ def inputs(features: Sequence[Feature], rows: F64) -> F32:
     for values, feature in zip(rows.T, features, strict=True):
         gone = np.isnan(values)
         if feature.categories is None:
-            out[:, start] = np.where(gone, 0.0, (values - feature.mean) / feature.spread)
+            if feature.spread > 0:
+                far = (values - feature.mean) / feature.spread
+                out[:, start] = np.where(gone, 0.0, np.clip(far, -FAR, FAR))
         else:
             known = ~gone & (values < len(feature.categories))
             out[known.nonzero()[0], start + values[known].astype(np.int64)] = 1.0
@@ -195,7 +204,7 @@ def row(features: Sequence[Feature], values: Mapping[str, float | str | None]) -
             found = _number(feature.name, value)
         else:
             text = "" if value is None else str(value).strip()
-            if text.lower() in _GONE:
+            if text.lower() in MISSING:
                 found = np.nan
             elif text in feature.categories:
                 found = float(feature.categories.index(text))
@@ -205,11 +214,8 @@ def row(features: Sequence[Feature], values: Mapping[str, float | str | None]) -
     return out
 
 
-_GONE = frozenset(MISSING.to_pylist())
-
-
 def _number(name: str, value: float | str | None) -> float:
-    if value is None or (isinstance(value, str) and value.strip().lower() in _GONE):
+    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
         return np.nan
     try:
         found = float(value)

@@ -19,7 +19,7 @@ import scipy  # its parts are loaded when used: opening a store should not wait 
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64, Bool
 from limner.events.matching import Column, numbers
-from limner.profile.facet import Facet, FacetConfig, duration
+from limner.profile.facet import Facet, FacetConfig, Reader, duration
 from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.counting import Count, Frequency, Histogram, Recency
 from limner.profile.facets.declared import NAMES, VALUES, Declared
@@ -37,12 +37,12 @@ from limner.profile.words import WEEKDAYS
 
 
 @singledispatch
-def offered(facet: Facet, users: Users) -> Offer:
+def offered(facet: Reader, users: Users) -> Offer:
     """The slots of a facet by path ("section.name"), each read when it is called."""
     return read_one_by_one(facet, users)
 
 
-def vectorised(facet: Facet) -> bool:
+def vectorised(facet: Reader) -> bool:
     """Whether there is a faster way to read this facet of many users than one by one."""
     return offered.dispatch(type(facet)) is not offered.dispatch(object)
 
@@ -57,9 +57,9 @@ def facet_slots(users: Users, wanted: Collection[str]) -> Offer:
         if vectorised(facet):
             found |= offered(facet, users)
     if not set(wanted) <= found.keys():
-        for facet in users.state.facets:
-            if not vectorised(facet):
-                found |= offered(facet, users)
+        for other in users.state.readers:
+            if not vectorised(other):
+                found |= offered(other, users)
     return found
 
 

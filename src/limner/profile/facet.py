@@ -81,6 +81,10 @@ class Slot:
     """When a slot that is kept from one refresh to the next was read; None for one read now."""
     as_of: int | None = None
     """The log position that it reflects then."""
+    model: str | None = None
+    """The version of the model that says it; None for what is counted."""
+    moved: Mapping[str, float] | None = None
+    """How much of the confidence in a model's word each feature brings, the most moving first."""
 
 
 class View(Protocol):
@@ -118,19 +122,31 @@ class View(Protocol):
         """Which share of users have a smaller value; None while unknown."""
         ...
 
+    def facet(self, name: str) -> Facet | None:
+        """Another facet of the same state."""
+        ...
+
     @property
     def catalog(self) -> Catalog:
         """The items."""
         ...
 
 
-class Facet(Protocol):
-    """The contract. `limner.testing` ships the tests of law 1 for any implementation."""
+class Reader(Protocol):
+    """What gives slots: a facet, or a label that a model says."""
 
     @property
     def name(self) -> str:
-        """Unique among the facets; slots and evidence refer to it."""
+        """Unique among them; slots and evidence refer to it."""
         ...
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        """The slots at a moment (µs); empty while nothing is known."""
+        ...
+
+
+class Facet(Reader, Protocol):
+    """The contract. `limner.testing` ships the tests of law 1 for any implementation."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -144,10 +160,6 @@ class Facet(Protocol):
 
     def lift(self, events: Events) -> Lifted:
         """What each event contributes; MUST depend on the event and its item version only."""
-        ...
-
-    def read(self, view: View, now: int) -> list[Slot]:
-        """The facet's slots at a moment (µs); empty while nothing is known."""
         ...
 
 

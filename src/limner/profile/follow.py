@@ -125,7 +125,7 @@ class Following:
         self._now = now
         self._at_event = [name for name, p in policies.items() if p.mode == "on_event"]
         self._drifting: list[str] = []
-        self._definitions = {facet.name: repr(facet) for facet in writer.state.facets}
+        self._definitions = {one.name: repr(one) for one in writer.state.readers}
         self._tasks: dict[str, Refresh | None] = {
             name: policy for name, policy in policies.items() if policy.kept
         }
@@ -153,7 +153,7 @@ class Following:
     def _over(self, writer: Writer) -> None:
         """Begin with a state: its rows have no marks yet, and all shifts are looked up."""
         state = writer.state
-        self._facets = {facet.name: facet for facet in state.facets}
+        self._readers = {one.name: one for one in state.readers}
         self._drifting = [f.name for f in state.facets if _drifts(f) and self._threshold(f)]
         self._pending = Pending(state, self._tasks)
         self._shifts = {name: Grow(np.bool_, False) for name in self._drifting}
@@ -289,9 +289,9 @@ class Following:
             return
         before = self._store.shown.of(user, named)
         for name in named:
-            if name not in self._facets:  # while a facet that is new is being backfilled
+            if name not in self._readers:  # while a facet that is new is being backfilled
                 continue
-            slots = tuple(self._facets[name].read(view, now))
+            slots = tuple(self._readers[name].read(view, now))
             old = Shown.unpack(before[name]).slots if name in before else ()
             changed = differences(old, slots) if name in before or name in self._at_event else []
             found.changes.extend(
@@ -308,7 +308,7 @@ class Following:
     def _look_for_shift(
         self, name: str, user: bytes, row: int, view: StateView, now: int, found: _Found
     ) -> None:
-        facet: Drifting = self._facets[name]  # type: ignore[assignment]
+        facet: Drifting = self._readers[name]  # type: ignore[assignment]
         if int(view.fixed(facet.rests_on)["n"][0]) < LEAST_EVENTS:
             return
         bits = self._shifts[name].view
@@ -316,7 +316,7 @@ class Following:
         drift = facet.drift(view, now)
         threshold = self._threshold(facet)
         if not was and drift >= threshold:
-            where, before, after = shifted(self._facets[name].read(view, now))
+            where, before, after = shifted(self._readers[name].read(view, now))
             found.changes.append(
                 Change(0, "interest_shift", user.hex(), where, before, after,
                        self._writer.state.position, now, drift)
@@ -380,6 +380,14 @@ class Following:
                         self._behind = bool(len(pending.rows(tasks)))
                     self._save()
                     return users
+
+    def forget(self, name: str) -> None:
+        """What is shown of a facet or label holds for nobody any more: all are due."""
+        with self._writer.commit_lock:
+            self._store.shown.drop(name)
+            with self._writer.lock:
+                if name in self._tasks:
+                    self._pending.add(name, self._writer.state.rows.live)
 
     def _save(self) -> None:
         known = {self._keys[name]: done for name, done in self._done.items()}

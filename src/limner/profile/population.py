@@ -228,9 +228,9 @@ class StateView:
         """The items."""
         return self._state.catalog
 
-    def facet(self, name: str) -> Facet:
+    def facet(self, name: str) -> Facet | None:
         """A facet of the state by its name."""
-        return next(facet for facet in self._state.facets if facet.name == name)
+        return next((facet for facet in self._state.facets if facet.name == name), None)
 
     def fixed(self, facet: str) -> Values:
         """The facet's fixed columns as arrays of length 1."""

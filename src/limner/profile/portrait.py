@@ -77,6 +77,9 @@ def read(
         for facet in state.facets:
             kept = (shown or {}).get(facet.name)
             found.extend(facet.read(view, now) if kept is None else kept)
+        for label in state.labels:
+            kept = (shown or {}).get(label.name)
+            found.extend(label.of(found, now) if kept is None else kept)
         for slot in (*found, *standing.slots(view, population, now, found)):
             sections[slot.section][slot.name] = slot
     return Portrait(

@@ -20,7 +20,8 @@ from limner.events.batch import DAY, F64, I64, EventBatch
 from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM
 from limner.profile.events import TARGET, Events, vocabulary
-from limner.profile.facet import COUNTED, Facet, Lifted
+from limner.profile.facet import COUNTED, Facet, Lifted, Reader
+from limner.profile.facets.label import Label
 from limner.profile.merge import NEVER, Column, Values, decayed, group_starts, merge, reduce_groups
 from limner.profile.pool import Pool
 from limner.profile.rows import NO_ROOM, Arrays, Rows
@@ -54,8 +55,11 @@ class ProfileState:
         lateness: int = LATENESS,
         catalog: Catalog | None = None,
         words: dict[str, Vocabulary] | None = None,
+        labels: Sequence[Label] = (),
     ) -> None:
         self.facets = tuple(facets)
+        self.labels = tuple(labels)
+        """What models say of users, read from the facets: nothing is folded for them."""
         self.timezone = timezone
         self.lateness = lateness
         self.catalog = catalog if catalog is not None else Catalog()
@@ -334,6 +338,7 @@ class ProfileState:
             lateness=self.lateness,
             catalog=self.catalog,
             words=self.words,
+            labels=self.labels,
         )
 
     def anew(self, facets: Sequence[Facet] | None = None) -> ProfileState:
@@ -342,10 +347,16 @@ class ProfileState:
             self.facets if facets is None else facets,
             timezone=self.timezone,
             lateness=self.lateness,
+            labels=self.labels,
         )
         out.catalog = self.catalog.anew()
         out.words = {path: Vocabulary(words.values) for path, words in self.words.items()}
         return out
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """Whatever gives slots: the facets, then the labels."""
+        return (*self.facets, *self.labels)
 
     # -- reading -----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64, Bool
 from limner.events.matching import Column, numbers
-from limner.profile.facet import Entry, Facet, Slot
+from limner.profile.facet import Entry, Facet, Reader, Slot
 from limner.profile.merge import NEVER, Values
 from limner.profile.population import Population, StateView
 from limner.profile.state import ProfileState
@@ -87,7 +87,7 @@ class Users:
         """How long before now, in µs; 0 for what is ahead."""
         return np.maximum(self.now - times.astype(np.float64), 0.0)
 
-    def slots(self, facet: Facet) -> list[list[Slot]]:
+    def slots(self, facet: Reader) -> list[list[Slot]]:
         """Each user's slots of a facet, read one by one."""
         if facet.name not in self._read:
             self._read[facet.name] = [
@@ -104,7 +104,7 @@ class Users:
         return np.where(effective > 0, effective / (effective + 5), 0.0)
 
 
-def read_one_by_one(facet: Facet, users: Users) -> Offer:
+def read_one_by_one(facet: Reader, users: Users) -> Offer:
     """The slots of any facet, by its own `read` of each user: right, and slow for many users."""
     read = users.slots(facet)
     paths: dict[str, list[Slot | None]] = {}

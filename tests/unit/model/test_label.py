@@ -183,6 +183,18 @@ def test_rare_words_are_not_kept() -> None:
     assert codes.tolist() == [[3.0], [2.0]]
 
 
+def test_what_was_always_the_same_says_nothing_and_far_is_no_farther() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=200)
+    rounding = 36 * (1 + 1e-15 * random.normal(size=200))
+    table = pa.table({"x": x, "same": rounding, "y": np.where(x > 0, "b", "a")})
+    model, _ = fit(table, "y", config=LabelConfig(epochs=40, learning_rate=1e-2))
+    asked = pa.table({"x": [9.9, 1e3, 1e12], "same": [36.0, 37.0, 1e9]})
+    found = model.predict(asked)
+    assert (found[:, 1] > 0.9).all()
+    np.testing.assert_array_equal(found[1], found[2])
+
+
 def test_rows_that_cannot_be_learned_from_are_left_out_and_counted() -> None:
     table = mixed(300).to_pydict()
     table["class"][:4] = ["typo", "", "?", None]

@@ -12,6 +12,7 @@ from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.counting import Count, Frequency, Histogram, Recency
 from limner.profile.facets.declared import Declared
 from limner.profile.facets.history import History
+from limner.profile.facets.label import Label
 from limner.profile.facets.money import PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import Distinct, Moments, Quantiles
 from limner.profile.facets.opinion import Preference, Sentiment
@@ -50,6 +51,9 @@ READERS: Mapping[str, tuple[str, Callable[[FacetConfig, Facet], Facet]]] = {
 }
 """Kinds without a state of their own: the kind whose state they read, and what builds them."""
 
+LABEL = "label"
+"""The kind of what a model says of a user: read from other slots, and no part of the state."""
+
 GROUP = "limner.facets"
 """The entry point group of kinds that other packages bring: name = a kind, object = what makes
 a facet of its config, such as a dataclass whose one field is `config`."""
@@ -59,7 +63,7 @@ HISTORY = "history"
 
 
 def build(configs: Sequence[FacetConfig]) -> tuple[Facet, ...]:
-    """The facets of these configs, in their order.
+    """The facets of these configs, in their order; without labels, which are not folded.
 
     Raises ConfigError for an unknown kind, a bad path or duration, or a name given twice;
     MissingExtra for a kind whose library is not installed.
@@ -71,13 +75,18 @@ def build(configs: Sequence[FacetConfig]) -> tuple[Facet, ...]:
         if config.name in kinds:
             raise ConfigError(f"facet {config.name!r} is defined twice", mend="rename one of them")
         kinds[config.name] = config.kind
-        if config.kind not in READERS:
+        if config.kind not in (*READERS, LABEL):
             made[config.name] = _maker(config)(config)
     for config in configs:
         if config.kind in READERS:
             kind, make = READERS[config.kind]
             made[config.name] = make(config, made[_source(config, kind, kinds)])
-    return tuple(made[config.name] for config in configs)
+    return tuple(made[config.name] for config in configs if config.name in made)
+
+
+def labels(configs: Sequence[FacetConfig]) -> tuple[Label, ...]:
+    """The labels among these configs, in their order."""
+    return tuple(Label(config) for config in configs if config.kind == LABEL)
 
 
 def _maker(config: FacetConfig) -> Callable[[FacetConfig], Facet]:
@@ -86,7 +95,7 @@ def _maker(config: FacetConfig) -> Callable[[FacetConfig], Facet]:
     others = {point.name: point for point in _installed()}
     if config.kind in others:
         return _loaded(others[config.kind], config)
-    known = [*KINDS, *READERS, *others]
+    known = [*KINDS, *READERS, LABEL, *others]
     close = get_close_matches(config.kind, known, 1)
     raise ConfigError(
         f"kind {config.kind!r} does not exist",
