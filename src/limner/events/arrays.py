@@ -150,6 +150,12 @@ class Grow:
         data[:n] = self.data[:n]
         self.data, self.n = data, n
 
+    def widen(self, dtype: npt.DTypeLike) -> None:
+        """Have the elements be of another type, which takes all of them."""
+        data = _room(self.data.shape, np.dtype(dtype))
+        data[: self.n] = self.view
+        self.data = data
+
     def load(self, data: npt.NDArray[Any], room: npt.NDArray[Any] | None = None) -> None:
         """Take an array as the content; `room` is the same memory and what is free behind it."""
         self.data = data if room is None else room

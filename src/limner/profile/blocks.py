@@ -10,23 +10,28 @@ import numpy.typing as npt
 
 from limner.events.arrays import Grow
 from limner.events.batch import I64
-from limner.profile.merge import Column
+from limner.profile.compact import narrow
+from limner.profile.merge import Column, Values
 
-LEAST_FREE = 16_384
+LEAST_FREE = 2_048
 """Empty entries that are worth closing up, if they are a sixteenth of all blocks besides."""
 
 
 class Blocks:
-    """All blocks of one capacity, each with `lost` numbers about what it let go."""
+    """All blocks of one capacity, each with `lost` numbers about what it let go.
+
+    Integers lie in the narrowest type that takes them, and whoever writes wider ones widens it
+    before; behind the first `count` entries of a block is nothing that means anything.
+    """
 
     __slots__ = ("capacity", "columns", "count", "free", "keys", "lost")
 
     def __init__(self, key_dtype: str, columns: Sequence[Column], capacity: int, lost: int) -> None:
         self.capacity = capacity
-        self.keys = Grow(key_dtype, 0, capacity)
-        self.count = Grow("i4", 0)
+        self.keys = Grow(narrow(key_dtype), 0, capacity)
+        self.count = Grow("u1" if capacity < 256 else "i4", 0)
         self.columns = {
-            column.name: Grow(column.dtype, column.identity, capacity * column.width)
+            column.name: Grow(narrow(column.dtype), 0, capacity * column.width)
             for column in columns
         }
         self.lost = Grow("f8", 0.0, lost)
@@ -42,7 +47,9 @@ class Blocks:
 
     def take(self, n: int) -> I64:
         """Numbers of `n` empty blocks."""
-        reused = [self.free.pop() for _ in range(min(n, len(self.free)))]
+        kept = max(len(self.free) - n, 0)
+        reused = self.free[kept:]
+        del self.free[kept:]
         start = self.keys.n
         stop = start + n - len(reused)
         for grown in self._all():
@@ -73,23 +80,50 @@ class Blocks:
         self.free = []
         return holes
 
-    def widen(self, name: str, column: Column) -> None:
-        """Keep a column in another type from now on."""
-        wide = Grow(column.dtype, column.identity, self.capacity * column.width)
-        wide.load(self.columns[name].view.astype(column.dtype))
-        self.columns[name] = wide
+    def put(
+        self,
+        blocks: npt.NDArray[Any] | int,
+        places: npt.NDArray[Any] | slice,
+        columns: Sequence[Column],
+        values: Values,
+    ) -> None:
+        """Write entries' columns, by block and place within it."""
+        for column in columns:
+            grown, given = self.columns[column.name], values[column.name]
+            if isinstance(blocks, int):
+                shaped(grown.data[blocks], column)[places] = given
+            else:
+                shaped(grown.data, column)[blocks, places] = given
+
+    def copy(self, blocks: I64, source: Blocks, before: I64) -> None:
+        """Take over the entries of blocks of a smaller capacity."""
+        self.count.data[blocks] = source.count.data[before]
+        pairs = ((self.columns[name], source.columns[name]) for name in self.columns)
+        for mine, theirs in ((self.keys, source.keys), *pairs):
+            mine.data[blocks, : theirs.data.shape[1]] = theirs.data[before]
+
+    def refine(self, unit: int) -> None:
+        """Have times count a unit as so many."""
+        times = self.columns["t"]
+        times.data[: times.n] *= unit
 
 
 def capacities(largest: int) -> list[int]:
-    """Sizes of blocks, two to an octave and then four: a tenth of a large block is empty.
+    """Sizes of blocks: two to an octave, four from 16 on and eight from 64 on, so that little of a
+    large block is empty.
 
-    >>> capacities(40)
-    [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40]
+    >>> capacities(90)
+    [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 88, 90]
     """
     sizes = [1]
     while sizes[-1] < largest:
         octave = 1 << (sizes[-1].bit_length() - 1)
-        sizes.append(min(sizes[-1] + max(octave // (4 if octave >= 16 else 2), 1), largest))
+        sizes.append(
+            min(
+                sizes[-1] + max(octave // (8 if octave >= 64 else 4 if octave >= 16 else 2), 1),
+                largest,
+            )
+        )
     return sizes
 
 

@@ -36,7 +36,9 @@ NEVER = np.iinfo(np.int64).min
 class Column:
     """One column of a facet's state.
 
-    `width` values a row; for `decay` one value per half-life in `half_lives` (µs).
+    `width` values a row; for `decay` one value per half-life in `half_lives` (µs). `few` says
+    that a float is one of few numbers, as the worths of types of event are: a map then keeps a
+    code for each.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Column:
     dtype: str = "f8"
     width: int = 1
     half_lives: tuple[float, ...] = ()
+    few: bool = False
 
     @property
     def identity(self) -> float | int:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from limner.events.arrays import Grow
 from limner.events.batch import F64, I64, Bool
 from limner.profile.blocks import Blocks, capacities, present, shaped
-from limner.profile.compact import INT32, Compact
-from limner.profile.merge import POSITION, Column, Values, group_starts, merge, reduce_groups
+from limner.profile.compact import Compact, wide_enough
+from limner.profile.merge import Column, Values, group_starts, merge, reduce_groups
 from limner.profile.rows import NO_ROOM, Arrays
 from limner.profile.spilled import Spilled
 
@@ -40,7 +40,7 @@ class MapSpec:
     and the newest `bound` of them are the state.
 
     The time of a decayed sum is only what it is told as of. Where no half-life is under an hour it
-    is kept to the minute, in 4 bytes, and the sums as of that minute; `entries` says so too.
+    is kept to the minute, and the sums as of that minute; `entries` says so too (`Compact`).
 
     `texts` pairs what holds codes of texts ("key" or a column) with the path of their vocabulary.
     It MUST name them all: erasing a user forgets the texts that no map holds (law 6).
@@ -62,7 +62,7 @@ class Pool:
         self.summed = [column.name for column in spec.columns if column.op == "sum"]
         self._sizes = np.array(capacities(spec.bound + max(spec.bound // 4, SLACK)))
         mergeable = spec.unique and spec.keep == "heaviest"
-        self._kept_as = Compact.of(spec.columns, minutes=mergeable)
+        self._kept_as = Compact(spec.columns, minutes=mergeable)
         lost = [0] * (len(self._sizes) - 1) + [3 + len(self.summed)]
         self._classes = [
             Blocks(spec.key_dtype, self._columns, int(size), numbers)
@@ -98,31 +98,20 @@ class Pool:
 
     def entries(self, row: int) -> tuple[npt.NDArray[Any], Values]:
         """A user's (keys, columns); for a history the newest `bound`, oldest first. Copies."""
-        keys, values = self._raw(row)
-        values = self._kept_as.told(values)
+        keys, values = self._told(row)
         if not self.spec.unique:
             order = np.lexsort((values["p"], values["t"]))[-self.spec.bound :]
             keys = keys[order]
             values = {name: column[order] for name, column in values.items()}
         return keys, values
 
-    def _no_entries(self) -> tuple[npt.NDArray[Any], Values]:
-        return np.empty(0, self.spec.key_dtype), {
-            column.name: np.empty((0, column.width) if column.width > 1 else 0, column.dtype)
-            for column in self._columns
-        }
-
     def every(self, rows: I64 | None = None) -> tuple[I64, npt.NDArray[Any], Values]:
         """(users, keys, columns) of all entries of all users; for population passes.
 
         Of these `rows` only, if given; a user is then a place in `rows`.
         """
-        owners, keys, values = self._every_raw(rows)
-        return owners, keys, self._kept_as.told(values)
-
-    def _every_raw(self, rows: I64 | None) -> tuple[I64, npt.NDArray[Any], Values]:
-        owners, keys = [], []
-        columns: dict[str, list[Any]] = {column.name: [] for column in self._columns}
+        owners, keys = [np.empty(0, np.int64)], [np.empty(0, self.spec.key_dtype)]
+        columns = self._no_parts()
         for cls, mine, blocks in self._blocks_of(rows):
             inside = np.arange(cls.capacity) < cls.count.view[blocks][:, None]
             owners.append(np.broadcast_to(mine[:, None], inside.shape)[inside])
@@ -130,15 +119,20 @@ class Pool:
             for column in self._columns:
                 data = cls.columns[column.name].view[blocks]
                 columns[column.name].append(shaped(data, column)[inside])
-        if not owners:
-            return np.empty(0, np.int64), *self._no_entries()
         values = {name: np.concatenate(parts) for name, parts in columns.items()}
-        return np.concatenate(owners), np.concatenate(keys), values
+        return np.concatenate(owners), np.concatenate(keys), self._kept_as.told(values)
+
+    def _no_parts(self) -> dict[str, list[Any]]:
+        return {
+            column.name: [np.empty((0, column.width) if column.width > 1 else 0, narrow.data.dtype)]
+            for column in self._columns
+            for narrow in (self._classes[0].columns[column.name],)
+        }
 
     def find(self, rows: I64, key: int) -> tuple[I64, Values]:
         """(places in `rows`, columns) of the users among `rows` who have an entry of a key."""
-        owners = []
-        columns: dict[str, list[Any]] = {column.name: [] for column in self._columns}
+        owners = [np.empty(0, np.int64)]
+        columns = self._no_parts()
         for cls, mine, blocks in self._blocks_of(rows):
             same = cls.keys.view[blocks] == key
             same &= np.arange(cls.capacity) < cls.count.view[blocks][:, None]
@@ -147,8 +141,6 @@ class Pool:
             for column in self._columns:
                 cells = shaped(cls.columns[column.name].view, column)
                 columns[column.name].append(cells[blocks[which], place])
-        if not owners:
-            return np.empty(0, np.int64), self._kept_as.told(self._no_entries()[1])
         values = {name: np.concatenate(parts) for name, parts in columns.items()}
         return np.concatenate(owners), self._kept_as.told(values)
 
@@ -177,15 +169,30 @@ class Pool:
     def add(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
         """Merge contributions: (row, key) may repeat, in any order."""
         if len(rows):
-            if "p" in values and not self._kept_as.long and values["p"].max() > INT32:
-                self._widen()
-            self._add(rows, keys, self._kept_as.short(values))
+            if self._kept_as.too_coarse(values):
+                self._widen("t", np.dtype("i8"))
+                for cls in self._classes:
+                    cls.refine(self._kept_as.unit)
+                self._kept_as.refine()
+            values = self._kept_as.short(values)
+            self._fit("", keys)
+            for column in self._columns:
+                self._fit(column.name, values[column.name])
+            self._add(rows, keys, values)
 
-    def _widen(self) -> None:
-        """The log has grown beyond 2^31 rows: from now on positions take 8 bytes."""
-        self._kept_as = self._kept_as.widened()
+    def _fit(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Have a column, or the keys (which have no name), take these numbers."""
+        dtype = self._grown(self._classes[0], name).data.dtype
+        if dtype.kind in "iu" and (wide := wide_enough(dtype, values)) != dtype:
+            self._widen(name, wide)
+
+    def _widen(self, name: str, dtype: np.dtype[Any]) -> None:
         for cls in self._classes:
-            cls.widen("p", POSITION)
+            self._grown(cls, name).widen(dtype)
+
+    @staticmethod
+    def _grown(cls: Blocks, name: str) -> Grow:
+        return cls.columns[name] if name else cls.keys
 
     def _add(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
         columns = self._columns
@@ -249,11 +256,8 @@ class Pool:
 
     def absorb(self, rows: I64, other: Pool, other_rows: I64) -> None:
         """Merge another pool's users into these rows, none twice, each into its place."""
-        owners, keys, values = other._every_raw(other_rows)
-        if other._kept_as.long and not self._kept_as.long:
-            self._widen()
-        if len(keys):
-            self._add(rows[owners], keys, values)
+        owners, keys, values = other.every(other_rows)
+        self.add(rows[owners], keys, values)
         full = other._class.data[other_rows] == len(other._classes) - 1
         for row, other_row in zip(rows[full].tolist(), other_rows[full].tolist(), strict=True):
             lost = other._lost(other_row)
@@ -263,7 +267,7 @@ class Pool:
                 self._let_go(row, *lost[:2].tolist())
                 self._lost(row)[2:] += lost[2:]
                 if self._gone is not None and other._gone is not None:
-                    theirs = np.setdiff1d(other._gone.of(other_row), self._raw(row)[0])
+                    theirs = np.setdiff1d(other._gone.of(other_row), self._told(row)[0])
                     self._lost(row)[2] += self._gone.add(row, theirs) - lost[2]
 
     def _merge_known(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
@@ -289,8 +293,9 @@ class Pool:
             }
             new = {name: column[chosen] for name, column in values.items()}
             merged = merge(self._columns, kept, new)
-            for column in self._columns:
-                shaped(cls.columns[column.name].data, column)[blocks, place] = merged[column.name]
+            for name in self.summed:
+                self._fit(name, merged[name])
+            cls.put(blocks, place, self._columns, merged)
         return (~found).nonzero()[0]
 
     def _merge_one(self, row: int, key: Any, values: Values) -> I64:
@@ -307,8 +312,10 @@ class Pool:
             column.name: shaped(cls.columns[column.name].data[block], column)[at]
             for column in self._columns
         }
-        for name, merged in merge(self._columns, cells, values).items():
-            cells[name][:] = merged
+        merged = merge(self._columns, cells, values)
+        for name in self.summed:
+            self._fit(name, merged[name])
+        cls.put(block, at, self._columns, merged)
         return np.empty(0, dtype=np.int64)
 
     def _insert(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
@@ -340,9 +347,8 @@ class Pool:
             chosen = (sizes == size).nonzero()[0]
             blocks, slots = self._block.data[rows[chosen]], place[chosen]
             cls.keys.data[blocks, slots] = keys[chosen]
-            for column in self._columns:
-                cells = shaped(cls.columns[column.name].data, column)
-                cells[blocks, slots] = values[column.name][chosen]
+            given = {column.name: values[column.name][chosen] for column in self._columns}
+            cls.put(blocks, slots, self._columns, given)
         for size in present(self._class.data[owners]):
             mine = (self._class.data[owners] == size).nonzero()[0]
             self._classes[size].count.data[self._block.data[owners[mine]]] = (
@@ -368,13 +374,7 @@ class Pool:
             if old >= 0:
                 source = self._classes[old]
                 before = self._block.data[owners[chosen]].astype(np.int64)
-                width = source.capacity
-                target.keys.data[blocks, :width] = source.keys.data[before]
-                target.count.data[blocks] = source.count.data[before]
-                for column in self._columns:
-                    target.columns[column.name].data[blocks, : width * column.width] = (
-                        source.columns[column.name].data[before]
-                    )
+                target.copy(blocks, source, before)
                 source.wipe(before)
             self._class.data[owners[chosen]] = new
             self._block.data[owners[chosen]] = blocks
@@ -394,20 +394,20 @@ class Pool:
     def _overflow(self, row: int, keys: npt.NDArray[Any], values: Values) -> None:
         """A user whose entries exceed the largest block: keep the ones that matter most."""
         one = np.array([row])
-        kept_keys, kept = self._raw(row)
+        kept_keys, kept = self._told(row)
         self._make_room(one, self._counts(one), self._sizes[-1:])
         all_keys = np.concatenate([kept_keys, keys])
-        merged = {name: np.concatenate([kept[name], column]) for name, column in values.items()}
+        values = self._kept_as.told(values)
+        told = {name: np.concatenate([kept[name], column]) for name, column in values.items()}
         if self.spec.keep == "newest":
-            ties = merged.get("p", all_keys)
-            order = np.lexsort((ties, merged["t"]))[::-1]
+            ties = told.get("p", all_keys)
+            order = np.lexsort((ties, told["t"]))[::-1]
             if self._gone is not None:
                 lost = order[self.spec.bound :]
                 self._lost(row)[2] += self._gone.add(row, all_keys[lost])
                 for place, name in enumerate(self.summed, 3):
-                    self._lost(row)[place] += merged[name][lost].sum()
+                    self._lost(row)[place] += told[name][lost].sum()
         else:
-            told = self._kept_as.told(merged)
             newest = int(told["t"].max()) if "t" in told else 0
             weight = self.weights(told, newest)
             order = np.lexsort((all_keys, -weight))
@@ -416,23 +416,22 @@ class Pool:
         stay = np.sort(order[: self.spec.bound])
         cls, block = self._classes[-1], int(self._block.data[row])
         cls.count.data[block] = len(stay)
-        cls.keys.data[block] = 0
         cls.keys.data[block, : len(stay)] = all_keys[stay]
-        for column in self._columns:
-            cls.columns[column.name].data[block] = column.identity
-            cells = shaped(cls.columns[column.name].data[block], column)
-            cells[: len(stay)] = merged[column.name][stay]
+        staying = self._kept_as.short({name: column[stay] for name, column in told.items()})
+        cls.put(block, slice(0, len(stay)), self._columns, staying)
 
-    def _raw(self, row: int) -> tuple[npt.NDArray[Any], Values]:
+    def _told(self, row: int) -> tuple[npt.NDArray[Any], Values]:
+        """A user's (keys, columns), as they lie. Copies."""
         size = int(self._class.data[row])
         if size < 0:
-            return self._no_entries()
+            none = {name: parts[0] for name, parts in self._no_parts().items()}
+            return np.empty(0, self.spec.key_dtype), self._kept_as.told(none)
         cls, block = self._classes[size], int(self._block.data[row])
         n = int(cls.count.data[block])
-        return cls.keys.data[block, :n].copy(), {
+        return cls.keys.data[block, :n].astype(self.spec.key_dtype), self._kept_as.told({
             column.name: shaped(cls.columns[column.name].data[block], column)[:n].copy()
             for column in self._columns
-        }
+        })  # fmt: skip
 
     @property
     def _weighing(self) -> Column:
@@ -470,7 +469,9 @@ class Pool:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything, by name, for a snapshot."""
-        out = {"class": self._class.view, "block": self._block.view}
+        out = {f"numbers.{name}": numbers for name, numbers in self._kept_as.numbers.items()}
+        out |= {"unit": np.array([self._kept_as.unit])}
+        out |= {"class": self._class.view, "block": self._block.view}
         if self._gone is not None:
             out |= self._gone.arrays()
         for cls in self._classes:
@@ -485,8 +486,10 @@ class Pool:
 
     def load(self, arrays: Arrays, rooms: Arrays = NO_ROOM) -> None:
         """Take what `arrays` gave; see `ProfileState.load`."""
-        if any(name.endswith(".columns.p") and a.dtype == "i8" for name, a in arrays.items()):
-            self._widen()
+        if int(arrays["unit"][0]) == 1:
+            self._kept_as.refine()
+        for name in self._kept_as.numbers:
+            self._kept_as.take_numbers(name, arrays[f"numbers.{name}"])
 
         def take(grown: Grow, name: str) -> None:
             grown.load(arrays[name], rooms.get(name))

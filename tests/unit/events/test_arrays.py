@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner.events.arrays import Grow, text_hashes
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=40), st.data())
 def test_equal_texts_have_equal_hashes_and_others_others(
     texts: list[str], data: st.DataObject

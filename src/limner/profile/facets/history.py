@@ -36,8 +36,13 @@ class History:
 
     @property
     def map(self) -> MapSpec:
-        columns = (TIME, POSITION, Column("w", "latest", "f4"), Column("group", "latest", "i4"))
-        return MapSpec(columns, self.config.bound, unique=False, keep="newest")
+        columns = (
+            TIME,
+            POSITION,
+            Column("w", "latest", "f4", few=True),
+            Column("group", "latest", "i4"),
+        )
+        return MapSpec(columns, self.config.bound, key_dtype="u4", unique=False, keep="newest")
 
     def lift(self, events: Events) -> Lifted:
         weights = events.weights(self.config.weights)

@@ -163,7 +163,7 @@ class PriceLevel:
 
     @property
     def map(self) -> MapSpec:
-        columns = (Column("count", "sum", "f4"), Column("log", "sum", "f8"))
+        columns = (Column("count", "sum", "u4"), Column("log", "sum", "f8"))
         return MapSpec(columns, self.config.bound, texts=keys_of(self.config).texts)
 
     def lift(self, events: Events) -> Lifted:
@@ -173,7 +173,7 @@ class PriceLevel:
         mask = events.where(self.config.where) & priced
         index, keys = keys_of(self.config).of(events, mask)
         entries: Values = {
-            "count": np.ones(len(index), dtype=np.float32),
+            "count": np.ones(len(index), dtype=np.uint32),
             "log": np.log(amount[index] / quantity[index]),
         }
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))

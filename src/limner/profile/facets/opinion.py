@@ -52,7 +52,7 @@ class Preference:
 
     @property
     def map(self) -> MapSpec:
-        columns = (TIME, POSITION, Column("opinion", "latest", "f4"))
+        columns = (TIME, POSITION, Column("opinion", "latest", "f4", few=True))
         texts = keys_of(self.config, "item_id").texts
         return MapSpec(columns, self.config.bound, keep="newest", texts=texts)
 
