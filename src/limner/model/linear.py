@@ -136,6 +136,7 @@ class Linear:
         rows = scipy.sparse.csr_matrix(
             (worth.astype(np.float32), (owners, items)), shape=(len(histories), n)
         )
+        rows.eliminate_zeros()  # what lies beyond the window
         found = rows @ self.map
         if scipy.sparse.issparse(found):
             found = found.toarray()
@@ -191,7 +192,7 @@ class Linear:
             np.concatenate([getattr(h, name) for h in histories])
             for name in ("times", "groups", "weights")
         )
-        moment = moments(owners, times, groups)
+        moment = _moments(owners, times, groups)
         last = np.zeros(len(histories), dtype=np.int64)
         last[owners] = moment  # the last one written is the newest
         return owners, np.maximum(weights, 0.0) * fading(last[owners] - moment, self.config)
@@ -225,7 +226,7 @@ def sums_of(data: Interactions, config: LinearConfig, *, progress: Progress) -> 
             chosen.eliminate_zeros()
         gram = (chosen.T @ chosen).tocsr()
         return Sums(gram, gram, int((np.diff(chosen.indptr) > 0).sum()))
-    moment = moments(owners, data.times, data.groups)
+    moment = _moments(owners, data.times, data.groups)
     n = int(moment[-1]) + 1 if len(moment) else 0
     size = np.bincount(moment[worth > 0], minlength=n)
     shape = (n, data.n_items)
@@ -246,6 +247,14 @@ def sums_of(data: Interactions, config: LinearConfig, *, progress: Progress) -> 
         cross = cross + mine.T @ (ahead @ targets[first:last])
     progress("relating moments", n, n)
     return Sums(gram.tocsr(), cross.tocsr(), int((np.diff(starts) - 1).clip(0).sum()))
+
+
+def _moments(owners: I64, times: I64, groups: I64) -> I64:
+    """Moments, where only a basket or session has several events: others keep their order.
+
+    Clocks tick in seconds, and what has one time in a file was still done one by one.
+    """
+    return moments(owners, np.where(groups >= 0, times, np.arange(len(times))), groups)
 
 
 def _edges(starts: I64, n: int) -> list[int]:

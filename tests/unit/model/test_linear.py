@@ -12,7 +12,7 @@ from tests.unit.model.small import shop, silent
 from limner.errors import ModelError
 from limner.events.batch import DAY, F64
 from limner.model.linear import EASE, TRANSITIONS, Linear, LinearConfig, solved, sums_of
-from limner.model.moments import moments, owners_of
+from limner.model.moments import owners_of
 from limner.model.protocol import F32, History, Interactions, ItemFeatures
 
 DATA, FEATURES = shop()  # in baskets of several lines
@@ -53,7 +53,8 @@ def plain_examples(data: Interactions, config: LinearConfig) -> tuple[F64, F64]:
     for user in range(data.n_users):
         rows = slice(data.offsets[user], data.offsets[user + 1])
         items, worth = data.items[rows], np.maximum(data.weights[rows], 0.0)
-        moment = moments(np.zeros(len(items), int), data.times[rows], data.groups[rows])
+        basket = np.where(data.groups[rows] >= 0, data.groups[rows], -1 - np.arange(len(items)))
+        moment = np.cumsum(np.diff(basket, prepend=basket[:1]) != 0)
         for now in range(1, int(moment.max(initial=-1)) + 1):
             x, y = np.zeros(data.n_items), np.zeros(data.n_items)
             for item, when, w in zip(items, moment, worth, strict=True):
@@ -86,7 +87,7 @@ def plain_map(data: Interactions, config: LinearConfig) -> F64:
 
 
 MIXED = replace(DATA, weights=np.random.default_rng(0).choice([1.0, 0.2, -1.0], len(DATA.items)))
-SINGLE = replace(DATA, groups=np.full(len(DATA.items), -1), times=np.arange(len(DATA.items)) * DAY)
+SINGLE = replace(DATA, groups=np.full(len(DATA.items), -1))
 
 
 @BOTH
