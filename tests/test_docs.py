@@ -229,7 +229,9 @@ def test_the_starter_names_every_setting_with_its_default() -> None:
     (facet,) = given.pop("facet")
     for name, default in settings():
         head, _, key = name.rpartition(".")
-        table = facet if head == "facet" else given[head] if head else given
+        table = facet if head == "facet" else given
+        for name_of_table in head.split(".") if head and head != "facet" else ():
+            table = table[name_of_table]
         value = table[key]
         if default not in (MISSING, None, "", {}):
             assert value == (list(default) if isinstance(default, tuple) else default), name

@@ -22,6 +22,7 @@ import msgspec
 from limner.errors import ConfigError
 from limner.events.rules import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
+from limner.model.gate import GateConfig
 from limner.privacy.admit import PrivacyConfig
 from limner.profile import facets
 from limner.profile.changes import ChangesConfig
@@ -61,12 +62,17 @@ class TrainConfig:
     """How models are trained.
 
     `sequence`: whether the sequence model takes part, if PyTorch is installed. `seed` makes runs
-    repeatable. `refresh`: when a server trains by itself, "every …" or "cron …"; "" for never.
+    repeatable. `refresh`: when a server trains by itself, "every …" or "cron …"; "" for never;
+    `update`: the same of learning what is new, which `gate` lets into use. `keep`: how many
+    versions are kept.
     """
 
     sequence: bool = True
     seed: int = 0
     refresh: str = ""
+    update: str = ""
+    keep: int = 10
+    gate: GateConfig = field(default_factory=GateConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +218,16 @@ def _check_numbers(config: Config, where: str) -> None:
         ("refresh.snapshot", config.refresh.snapshot),
         ("refresh.retention", config.refresh.retention),
         ("train.refresh", config.train.refresh),
+        ("train.update", config.train.update),
     ):
         Refresh.timed(text, f"{where}, {key}")
+    if config.train.keep < 2:
+        raise ConfigError(
+            f"train.keep = {config.train.keep} is too small",
+            where=where,
+            mend="use 2 or more: the version in use, and the one to go back to",
+        )
+    config.train.gate.check(f"{where}, train.gate")
     config.changes.check(where)
     for name, weight in config.weights.items():
         if not isfinite(weight):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from limner.app import Limner
-from limner.app.learning import _lesson
+from limner.app.learning import lesson_of
 from limner.config import Config, parse
 from limner.errors import StoreError
 from limner.events.batch import DAY
@@ -41,9 +41,9 @@ def test_a_half_folded_state_is_never_written_as_a_snapshot(tmp_path: Path) -> N
 def test_what_is_learned_from_is_of_one_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state is rebuilt, its items under other numbers, while the log is read."""
     with filled() as app:
-        wanted = _lesson(app)
+        wanted = lesson_of(app)
         monkeypatch.setattr("limner.app.learning.interactions", _rebuilding(app))
-        found = _lesson(app)
+        found = lesson_of(app)
         assert app.state.catalog.ids.values[:16] != found.item_ids[:16]
         named = [found.item_ids[code] for code in found.data.items.tolist()]
         assert named == [wanted.item_ids[code] for code in wanted.data.items.tolist()]

@@ -8,7 +8,8 @@ app.portrait("u1").interests
 app.recommend("u1", n=10, explain=True)
 
 `limner` holds the object, `intake` what comes in, `removal` what is taken out again, `rebuilding`
-how portraits are made anew, `learning` how models are trained, `jobs` what is done at times,
+how portraits are made anew, `learning` how models are trained, `updating` how they go on learning,
+`versions` which one is in use, `jobs` what is done at times,
 `people` groups of users.
 """
 
@@ -19,6 +20,8 @@ from limner.app.limner import SNAPSHOT_EVERY, Limner, quiet
 from limner.app.people import Audience, Standing
 from limner.app.rebuilding import Replayed
 from limner.app.removal import Erased, Expired
+from limner.app.updating import Updated
+from limner.app.versions import Models, ModelVersion
 
 __all__ = [
     "SNAPSHOT_EVERY",
@@ -28,9 +31,12 @@ __all__ = [
     "Imported",
     "Jobs",
     "Limner",
+    "ModelVersion",
+    "Models",
     "Replayed",
     "Run",
     "Standing",
     "Trained",
+    "Updated",
     "quiet",
 ]

@@ -156,8 +156,12 @@ class Jobs:
         return self._jobs[name]
 
 
-def jobs_of(app: Limner, train: Callable[[], str] | None = None) -> Jobs:
-    """The jobs that the configuration of an app asks for; `train` instead of the app's own."""
+def jobs_of(
+    app: Limner,
+    train: Callable[[], str] | None = None,
+    update: Callable[[], str] | None = None,
+) -> Jobs:
+    """The jobs that an app's configuration asks for; `train` and `update` instead of its own."""
     config = app.config
     found = [
         Job(f"facet.{facet.name}", policy, partial(_refresh, app, facet.name), at_once=True)
@@ -169,6 +173,7 @@ def jobs_of(app: Limner, train: Callable[[], str] | None = None) -> Jobs:
         ("snapshot", config.refresh.snapshot, partial(_snapshot, app)),
         ("retention", config.refresh.retention, partial(_retention, app)),
         ("training", config.train.refresh, train or partial(_training, app)),
+        ("updating", config.train.update, update or partial(_updating, app)),
     ):
         timed = Refresh.timed(text)
         if timed is not None:
@@ -204,6 +209,10 @@ def _retention(app: Limner) -> str:
 
 def _training(app: Limner) -> str:
     return f"model {app.train().version}"
+
+
+def _updating(app: Limner) -> str:
+    return app.update().said
 
 
 def _meta(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from limner.app.removal import ERASED_SINCE
-from limner.errors import ModelError
+from limner.errors import ModelError, UsageError
 from limner.events.log import Position
 from limner.events.meant import Meant
 from limner.model import registry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # and what fits models is imported where it is used: readers 
     from limner.app.limner import Limner
     from limner.evaluate.next_basket import Report
     from limner.model.blend import Blend
+    from limner.model.gate import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,15 @@ class Trained:
 
 def training_data(app: Limner, before: int | None) -> tuple[Interactions, ItemFeatures]:
     """`Limner.training_data`."""
-    found = _lesson(app, before)
+    found = lesson_of(app, before)
     return found.data, found.attributes
 
 
 @dataclass(frozen=True, slots=True)
-class _Lesson:
-    """What there is to learn from, with the ids of its items: all of one catalog."""
+class Lesson:
+    """What there is to learn from, with the ids of its items by their numbers, and up to which
+    position of the log it goes: all of one catalog.
+    """
 
     data: Interactions
     attributes: ItemFeatures
@@ -50,7 +54,8 @@ class _Lesson:
     position: Position
 
 
-def _lesson(app: Limner, before: int | None = None) -> _Lesson:
+def lesson_of(app: Limner, before: int | None = None) -> Lesson:
+    """All that the log has to teach (before a time)."""
     # one state throughout: it may be rebuilt meanwhile, with items under other numbers; and
     # what is folded is in its catalog, so reading adds nothing to it beside the writer
     with app.writer.lock:
@@ -62,7 +67,7 @@ def _lesson(app: Limner, before: int | None = None) -> _Lesson:
     data, _ = interactions(told, state.catalog, app.config.weights, before=before)
     with app.writer.lock:
         ids = list(state.catalog.ids.values)
-        return _Lesson(replace(data, n_items=len(ids)), features(state.catalog), ids, folded)
+        return Lesson(replace(data, n_items=len(ids)), features(state.catalog), ids, folded)
 
 
 def train(
@@ -73,7 +78,7 @@ def train(
     from limner.model.training import fit_all
 
     started = time.perf_counter()
-    lesson = _something_to_learn_from(app)
+    lesson = something_to_learn_from(app)
     data, attributes = lesson.data, lesson.attributes
     report: Report | None = None
     try:
@@ -96,7 +101,20 @@ def train(
         )
     else:
         blend.update(data, attributes, progress=progress)
-    return _publish(app, blend, lesson, report, started)
+    home = app.store.home
+    before = registry.current(home) if home is not None else None
+    parents = [] if before is None else [before]
+    version = publish(app, blend, lesson, made="trained", parents=parents, report=report)
+    if app.erased_since_training():
+        app.store.set_meta(ERASED_SINCE, "0")
+    return Trained(
+        version,
+        time.perf_counter() - started,
+        data.n_users,
+        data.n_items,
+        len(data.items),
+        dict(blend.weights),
+    )
 
 
 def evaluate(
@@ -105,7 +123,7 @@ def evaluate(
     """`Limner.evaluate`."""
     from limner.evaluate.next_basket import evaluate_next_basket
 
-    lesson = _something_to_learn_from(app)
+    lesson = something_to_learn_from(app)
     return evaluate_next_basket(
         lesson.data,
         lesson.attributes,
@@ -117,8 +135,9 @@ def evaluate(
     )
 
 
-def _something_to_learn_from(app: Limner) -> _Lesson:
-    lesson = _lesson(app)
+def something_to_learn_from(app: Limner) -> Lesson:
+    """The same; ModelError if there is nothing."""
+    lesson = lesson_of(app)
     if not len(lesson.data.items):
         raise ModelError(
             "there is nothing to learn from yet",
@@ -136,25 +155,63 @@ def _families(app: Limner, attributes: ItemFeatures) -> dict[str, Model]:
     return models
 
 
-def _publish(
-    app: Limner, blend: Blend, lesson: _Lesson, report: Report | None, started: float
-) -> Trained:
+@contextmanager
+def alone(app: Limner) -> Iterator[None]:
+    """One training or update at a time. Raises UsageError if one is under way."""
+    if not app.learning.acquire(blocking=False):
+        raise UsageError("a training is under way", mend="wait until it is done")
+    try:
+        yield
+    finally:
+        app.learning.release()
+
+
+def publish(
+    app: Limner,
+    blend: Blend,
+    lesson: Lesson,
+    *,
+    made: Literal["trained", "updated"],
+    parents: Sequence[str],
+    report: Report | None = None,
+    verdict: Verdict | None = None,
+) -> str:
+    """Put a blend that has learned a lesson to use; the name of the version."""
     data = lesson.data
-    trained = Trained("", 0.0, data.n_users, data.n_items, len(data.items), dict(blend.weights))
     if app.store.home is None:
-        version = "memory"
         with app.writer.lock:
-            app._scorer = Scorer(blend, lesson.item_ids, app.state.catalog, version)
-    else:
-        meta = {
-            "cutoff": int(data.times.max()),
-            "position": lesson.position,
-            "users": trained.users,
-            "events": trained.events,
-            "item_ids": lesson.item_ids,
-            "evaluation": report.to_json() if report is not None else None,
-        }
-        version = registry.publish(app.store.home, blend, meta).name
-    if app.erased_since_training():
-        app.store.set_meta(ERASED_SINCE, "0")
-    return replace(trained, version=version, seconds=time.perf_counter() - started)
+            app._scorer = Scorer(blend, lesson.item_ids, app.state.catalog, "memory")
+        return "memory"
+    at = app._clock()
+    meta = {
+        "at": at,
+        "made": made,
+        "parents": list(parents),
+        "config": _config_of(app, blend),
+        "cutoff": int(data.times.max()),
+        "position": lesson.position,
+        "users": data.n_users,
+        "items": data.n_items,
+        "events": len(data.items),
+        "weights": {task: dict(parts) for task, parts in blend.weights.items()},
+        "item_ids": lesson.item_ids,
+        "evaluation": report.to_json() if report is not None else None,
+        "verdict": asdict(verdict) if verdict is not None else None,
+    }
+    version = registry.publish(app.store.home, blend, meta, at=at, verdict=verdict)
+    registry.prune(app.store.home, app.config.train.keep)
+    return version.name
+
+
+def _config_of(app: Limner, blend: Blend) -> dict[str, Any]:
+    """What a version was made with: the settings of training, and each part's own."""
+    configs = {name: getattr(model, "config", None) for name, model in blend.models.items()}
+    return {
+        "train": asdict(app.config.train),
+        "weights": dict(app.config.weights),
+        "parts": {
+            name: asdict(config)
+            for name, config in configs.items()
+            if is_dataclass(config) and not isinstance(config, type)
+        },
+    }

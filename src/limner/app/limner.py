@@ -25,6 +25,8 @@ from limner.app import (
     rebuilding,
     removal,
     topics,
+    updating,
+    versions,
 )
 from limner.app.intake import Imported
 from limner.app.jobs import Jobs, jobs_of
@@ -34,6 +36,8 @@ from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
 from limner.app.removal import ERASED_SINCE, Erased, Expired
+from limner.app.updating import Updated
+from limner.app.versions import Models
 from limner.config import Config
 from limner.errors import ConfigError, LimnerError, NotFound, StoreError
 from limner.events.batch import Event
@@ -43,9 +47,8 @@ from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
 from limner.explain.reasons import Why, explained, why
 from limner.model import registry
-from limner.model.artifacts import verify
-from limner.model.blend import Blend
 from limner.model.protocol import Interactions, ItemFeatures, Progress
+from limner.model.registry import Act, Difference
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
 from limner.profile import facets, portrait
@@ -134,6 +137,7 @@ class Limner:
         )
         self._snapshot_at: Position = 0
         self._scorer: Scorer | None = None
+        self.learning = threading.Lock()
         self._loading = threading.Lock()
         self._refused = ""  # a version whose files were altered
         self.backfill: Backfill | None = None
@@ -464,9 +468,37 @@ class Limner:
         cutoff on (by default the last tenth of the events). A log too short to be split is
         learned from as a whole, unmeasured.
         """
-        return learning.train(
-            self, cutoff=cutoff, validation_cutoff=validation_cutoff, progress=progress
-        )
+        with learning.alone(self):
+            return learning.train(
+                self, cutoff=cutoff, validation_cutoff=validation_cutoff, progress=progress
+            )
+
+    def update(self, *, progress: Progress = quiet) -> Updated:
+        """Learn what came since the version in use, and put it to use if the gate lets it.
+
+        The candidate is judged on the newest events before it has learned them (`train.gate`).
+        Before that, the version in use gives way to the one before it if that has been better
+        since. Raises ModelError without a trained model, UsageError for a store in memory or
+        while a training is under way.
+        """
+        with learning.alone(self):
+            return updating.update(self, progress=progress)
+
+    def models(self) -> Models:
+        """The versions there are, which one is in use, and what became of candidates."""
+        return versions.models(self)
+
+    def promote(self, version: str) -> Act:
+        """Put another version to use. Raises NotFound, or ModelError if it was altered."""
+        return versions.promote(self, version)
+
+    def roll_back(self) -> Act:
+        """Go back to the version that the present one took the place of. Raises UsageError."""
+        return versions.roll_back(self)
+
+    def model_diff(self, a: str, b: str) -> Difference:
+        """In what two versions differ: settings, data, weights, metrics, items."""
+        return versions.diff(self, a, b)
 
     def evaluation(self) -> Report | None:
         """What was measured of the model in use before it learned the rest."""
@@ -513,8 +545,7 @@ class Limner:
 
     def _load(self, home: Path, version: str) -> None:
         found = registry.version_of(home, version)
-        verify(found.folder)
-        blend = Blend.load(found.folder)
+        blend = registry.load(found)
         with self.writer.lock:
             self._scorer = Scorer(blend, found.meta["item_ids"], self.state.catalog, version)
 
@@ -602,9 +633,14 @@ class Limner:
             for event in batch.take(newest).events(positions[newest])
         ]
 
-    def jobs(self, train: Callable[[], str] | None = None) -> Jobs:
-        """What the configuration asks to be done at times; `train` instead of the app's own."""
-        return jobs_of(self, train)
+    def jobs(
+        self, train: Callable[[], str] | None = None, update: Callable[[], str] | None = None
+    ) -> Jobs:
+        """What the configuration asks to be done at times.
+
+        `train` and `update` take the place of the app's own.
+        """
+        return jobs_of(self, train, update)
 
     # -- changes -----------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from limner.cli.bench import bench
 from limner.cli.evaluate import evaluate
 from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.label import label
-from limner.cli.learn import topics, train
+from limner.cli.learn import topics, train, update
+from limner.cli.models import models
 from limner.cli.quarantine import clean, quarantine
 from limner.cli.session import Session, common
 from limner.cli.set_up import demo, init, replay, serve, status
@@ -44,7 +45,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
-    topics, label, bench,
+    topics, label, bench, update, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

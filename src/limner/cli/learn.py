@@ -1,4 +1,4 @@
-"""What is learned from all events: models, and topics."""
+"""What is learned from all events: models, what came since, and topics."""
 
 from __future__ import annotations
 
@@ -31,6 +31,27 @@ def train(session: Session, url: str) -> None:
     show.trained(session.console(), trained)
     if measured is not None:
         show.report(session.console(), measured)
+
+
+@click.command(epilog="\b\nExample:\n  limner update")
+@url_option
+@common
+@with_session
+def update(session: Session, url: str) -> None:
+    """Learn what came since the last training, and use it if it is no loss."""
+    from limner.cli import show_models
+
+    with session.progress() as progress:
+        if url:
+            done = session.remote(url).update(progress).updated
+            assert done is not None
+        else:
+            with session.open(write=True, progress=progress) as app:
+                done = app.update(progress=progress)
+    if session.json:
+        session.emit(done)
+    else:
+        show_models.updated(session.console(), done)
 
 
 @click.command(epilog="\b\nExamples:\n  limner topics\n  limner topics --learn -n 20")

@@ -104,7 +104,13 @@ class Remote:
 
     def train(self, progress: Progress) -> Training:
         """Have the server train, and wait for it. Raises ModelError if it fails."""
-        training = self.ask("POST", "/v1/train", Training)
+        return self._waited(self.ask("POST", "/v1/train", Training), progress)
+
+    def update(self, progress: Progress) -> Training:
+        """Have the server learn what is new, and wait for it. Raises ModelError if it fails."""
+        return self._waited(self.ask("POST", "/v1/update", Training), progress)
+
+    def _waited(self, training: Training, progress: Progress) -> Training:
         while training.state == "running":
             progress(training.stage, training.done, training.total)
             time.sleep(0.5)

@@ -222,6 +222,31 @@ def measure(
     return out
 
 
+def ndcg_of(
+    blend: Blend,
+    truth: Truth,
+    histories: Sequence[History],
+    task: Task,
+    *,
+    k: int = 10,
+    progress: Progress,
+) -> F64:
+    """NDCG@k of each question by a blend alone; NaN where nothing is true in the task."""
+    values = [np.zeros(0)]
+    for start in range(0, len(histories), _USERS):
+        progress("asking what is new", start, len(histories))
+        some = histories[start : start + _USERS]
+        scores = blend.score(some, task)
+        true = truth.items[start : start + _USERS]
+        if task == "new":
+            true = remove_seen(some, true, [scores])
+        sizes = np.array([len(items) for items in true], dtype=np.int64)
+        found = ndcg(hits(top_k(scores, k), true), sizes, k)
+        values.append(np.where(sizes > 0, found, np.nan))
+    progress("asking what is new", len(histories), len(histories))
+    return np.concatenate(values)
+
+
 def table(report: Report) -> str:
     """The report as plain text, one block a task: means, intervals, and the blend's lead."""
     titles: dict[Task, str] = {

@@ -124,6 +124,19 @@ class ItemFeatures:
     available: npt.NDArray[np.bool_]
     vectors: dict[str, F32] = field(default_factory=dict)
 
+    def take(self, items: I64) -> ItemFeatures:
+        """Those of `items`, in that order; −1 for an item of which nothing is known."""
+        known = items >= 0
+        return ItemFeatures(
+            {
+                name: np.where(known, codes[items], np.int32(-1))
+                for name, codes in self.codes.items()
+            },
+            self.values,
+            known & self.available[items],
+            {name: vectors[items] * known[:, None] for name, vectors in self.vectors.items()},
+        )
+
 
 class Model(Protocol):
     """A family of scores. An implementation is immutable between `fit`, `update` and `load`."""

@@ -301,5 +301,9 @@ def load_current(home: Path) -> tuple[Blend, Version] | None:
     version = current_version(home)
     if version is None:
         return None
-    verify(version.folder)
-    return Blend.load(version.folder), version
+    return load(version), version
+
+
+def load(version: Version) -> Blend:
+    """The blend of a version. Raises ModelError if a file is missing or was altered."""
+    return Blend.load(version.folder)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from limner.app import Limner, Trained
+from limner.app import Limner, Trained, Updated
 from limner.errors import LimnerError, ModelError
 
 
@@ -21,13 +22,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The training that a server runs, or has run last: its stage, `done` of `total` steps."""
+    """The training that a server runs, or has run last: its stage, `done` of `total` steps.
+
+    What came of it is in `trained`, or of an update in `updated`.
+    """
 
     state: Literal["never", "running", "done", "failed"] = "never"
     stage: str = ""
     done: int = 0
     total: int = 0
     trained: Trained | None = None
+    updated: Updated | None = None
     error: Failure | None = None
 
 
@@ -36,7 +41,7 @@ class _Stopped(Exception):
 
 
 class Trainer:
-    """Trains one model at a time, in a thread of its own, while the server answers."""
+    """Trains or updates one model at a time, in a thread of its own, while the server answers."""
 
     def __init__(self, app: Limner) -> None:
         self.training = Training()
@@ -45,13 +50,16 @@ class Trainer:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> bool:
-        """Begin to train; False if a training is under way already."""
+    def start(self, *, update: bool = False) -> bool:
+        """Begin to train, or to update; False if either is under way already."""
         with self._lock:
             if self.training.state == "running":
                 return False
             self.training = Training("running", "reading the log")
-            self._thread = threading.Thread(target=self._run, name="limner-train", daemon=True)
+            work = self._update if update else self._train
+            self._thread = threading.Thread(
+                target=self._run, args=[work], name="limner-train", daemon=True
+            )
             self._thread.start()
             return True
 
@@ -59,12 +67,23 @@ class Trainer:
         """Train and wait for it, as a job; what came of it in a few words. Raises ModelError."""
         if not self.start():
             return "a training was under way"
+        done = self._waited()
+        return f"model {done.trained.version}" if done.trained else ""
+
+    def update(self) -> str:
+        """Update and wait for it, as `train` does. Raises ModelError."""
+        if not self.start(update=True):
+            return "a training was under way"
+        done = self._waited()
+        return done.updated.said if done.updated else ""
+
+    def _waited(self) -> Training:
         assert self._thread is not None
         self._thread.join()
         done = self.training
         if done.error is not None:
             raise ModelError(done.error.what, where=done.error.where, mend=done.error.mend)
-        return f"model {done.trained.version}" if done.trained else ""
+        return done
 
     def stop(self, seconds: float = 20.0) -> None:
         """Have a running training give up, at its next step."""
@@ -72,11 +91,17 @@ class Trainer:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _run(self) -> None:
+    def _train(self) -> Training:
+        return Training("done", trained=self._app.train(progress=self._progress))
+
+    def _update(self) -> Training:
+        return Training("done", updated=self._app.update(progress=self._progress))
+
+    def _run(self, work: Callable[[], Training]) -> None:
         try:
-            trained = self._app.train(progress=self._progress)
+            done = work()
             self._app.scorer()
-            self.training = Training("done", trained=trained)
+            self.training = done
         except _Stopped:
             self.training = Training("failed", error=Failure("the server was stopped"))
         except LimnerError as error:

@@ -22,7 +22,7 @@ from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.rank import Recommendations
-from limner.serve import audiences, cleaning, times
+from limner.serve import audiences, cleaning, models, times
 from limner.serve.answers import (
     Accepted,
     Evidence,
@@ -32,7 +32,7 @@ from limner.serve.answers import (
     SlotHistory,
     TopicsInUse,
 )
-from limner.serve.background import Trainer, Training
+from limner.serve.background import Trainer
 from limner.serve.door import Door
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
 from limner.serve.problems import of_error, problem
@@ -267,38 +267,7 @@ def erase(app: Shop, user_id: UserId) -> Response:
     return json_answer(app.erase(user_id))
 
 
-# -- training and health ---------------------------------------------------------------------
-
-
-@router.post(
-    "/train",
-    tags=["operations"],
-    status_code=202,
-    summary="Train the models",
-    responses=answers(Training, 202, "The training has begun; GET /v1/train tells how it goes."),
-)
-def post_train(trainer: InTraining) -> Response:
-    """Train on all events so far, beside answering; the new model is used as soon as it is done."""
-    if not trainer.start():
-        return problem(
-            409,
-            "A training is under way",
-            "one model is trained at a time",
-            kind="urn:limner:error:training",
-            mend="wait until GET /v1/train says it is done",
-        )
-    return json_answer(trainer.training, 202, {"Location": "/v1/train"})
-
-
-@router.get(
-    "/train",
-    tags=["operations"],
-    summary="How the training goes",
-    responses=answers(Training),
-)
-def get_train(trainer: InTraining) -> Response:
-    """The training that is under way, or the last one since the server started."""
-    return json_answer(trainer.training)
+# -- learning and health ---------------------------------------------------------------------
 
 
 @router.get(
@@ -369,11 +338,12 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     )
     out.state.limner = app
     out.state.trainer = trainer or Trainer(app)
-    out.state.jobs = jobs or app.jobs(out.state.trainer.train)
+    out.state.jobs = jobs or app.jobs(out.state.trainer.train, out.state.trainer.update)
     out.include_router(router)
     out.include_router(audiences.router)
     out.include_router(times.router)
     out.include_router(cleaning.router)
+    out.include_router(models.router)
     out.include_router(health)
     out.add_exception_handler(LimnerError, _on_limner_error)
     out.add_exception_handler(HTTPException, _on_http_error)

@@ -10,11 +10,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from limner import __version__
-from limner.app import Erased, Run, Standing
+from limner.app import Erased, Models, Run, Standing
 from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
+from limner.model.registry import Act, Difference
 from limner.profile.changes import Changes
 from limner.profile.interaction import Interaction, Together
 from limner.profile.portrait import Portrait, SlotThen
@@ -44,6 +45,25 @@ integers of microseconds since 1970-01-01 UTC; a time that is asked for may also
 Errors are problem documents (RFC 9457), and `mend` says what to do."""
 
 _NOON = 1_512_129_600_000_000
+_VERDICT = {
+    "promoted": True,
+    "outcome": "win",
+    "reason": "it is better beyond chance: NDCG@10 0.2010 → 0.2190, +0.0180 [+0.0041, +0.0322] "
+    "over 812 users",
+    "questions": 1_240,
+    "users": 812,
+    "incumbent": 0.201,
+    "candidate": 0.219,
+    "difference": {"mean": 0.018, "low": 0.0041, "high": 0.0322},
+}
+_ACT = {
+    "at": _NOON,
+    "what": "published",
+    "version": "000002",
+    "before": "000001",
+    "reason": _VERDICT["reason"],
+    "verdict": _VERDICT,
+}
 _SLOT = {
     "name": "spend",
     "section": "value",
@@ -265,6 +285,37 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "retrain": True,
     },
     Training: {"state": "running", "stage": "relating items", "done": 3, "total": 8},
+    Models: {
+        "current": "000002",
+        "versions": [
+            {
+                "version": "000002",
+                "in_use": True,
+                "made": "updated",
+                "at": _NOON,
+                "parents": ["000001"],
+                "cutoff": _NOON - 1_000_000,
+                "position": 1_469_308,
+                "users": 2_469,
+                "items": 68_509,
+                "events": 1_469_308,
+                "ndcg": {},
+                "verdict": _VERDICT,
+                "weights": {"next": {"frequency": 1.9}, "new": {"taste": 2.1}},
+            }
+        ],
+        "journal": [_ACT],
+    },
+    Act: _ACT,
+    Difference: {
+        "a": "000001",
+        "b": "000002",
+        "changed": {"made": ["trained", "updated"], "events": [1_400_000, 1_469_308]},
+        "only_a": [],
+        "only_b": ["green-tea-7"],
+        "items_only_a": 0,
+        "items_only_b": 1,
+    },
     Ready: {
         "status": "ready",
         "users": 2_469,

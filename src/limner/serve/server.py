@@ -31,7 +31,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
         with Limner.open(config=config, holder=f"limner serve at {url}") as app:
             app.scorer()  # loaded before the first request, not by it
             trainer = Trainer(app)
-            jobs = app.jobs(trainer.train)
+            jobs = app.jobs(trainer.train, trainer.update)
             schedule = Schedule(jobs)
             server = uvicorn.Server(
                 uvicorn.Config(
