@@ -584,6 +584,12 @@ def test_validate_checks_before_anything_is_imported(
     assert limner("validate", "good.csv").code == 0
 
 
+def test_evaluate_leaves_one_out_of_a_store_too(limner: Command, read: Path) -> None:
+    found = limner("evaluate", "--protocol", "loo", "--models", "popularity", "--json").json
+    assert found["main"] == "popularity" and found["questions"] > 10
+    assert found["data"]["name"].startswith("sqlite:")
+
+
 def test_evaluate_reads_a_file_without_a_store(limner: Command, tmp_path: Path) -> None:
     rows = [(u, (u % 4) * 5 + (u + d) % 5, 1_700_000_000 + 86_400 * d) for u in range(30)
             for d in range(5)]  # fmt: skip
