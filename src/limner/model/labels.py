@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from limner.errors import ModelError, NotFound, UsageError
 from limner.model import registry
 from limner.model.artifacts import verify
@@ -23,7 +25,11 @@ MEND = "fit it again: limner label fit"
 def publish(home: Path, name: str, model: LabelModel, meta: Mapping[str, Any]) -> Version:
     """Write a new version of the label `name`, and put it to use. `meta` is JSON."""
     check_name(name)
-    return registry.publish(_folder(home, name), model, meta)
+    folder = _folder(home, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    # a label of a file needs no store, so no store's write lock keeps others away
+    with FileLock(folder / "lock"):
+        return registry.publish(folder, model, meta)
 
 
 def check_name(name: str) -> None:
