@@ -18,11 +18,12 @@ import numpy.typing as npt
 from limner.errors import ModelError
 from limner.evaluate.asked import Asked, Split, ranks_of
 from limner.evaluate.baselines import Scorer
-from limner.events.batch import F64, I32, I64
+from limner.events.batch import F64, I64
 from limner.metrics.intervals import Interval, bootstrap_interval, paired_bootstrap
 from limner.metrics.splits import Truth
 from limner.model.blend import candidates, learn_weights
 from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
+from limner.model.sequence import SequenceModel
 
 METRICS = ("hit_rate", "ndcg")
 QUESTIONS = 6_000
@@ -124,7 +125,10 @@ def measure(
             for name, model in make(seed).items()
         }
         fitted = [name for name, m in models.items() if weights and not refit and not _seeded(m)]
-        fit_models(models, split.learned, features, keep=fitted, seconds=seconds, progress=progress)
+        fit_models(
+            models, split.learned, features, keep=fitted, held=split.validation,
+            seconds=seconds, progress=progress,
+        )  # fmt: skip
         started = time.perf_counter()
         weights.append(learn_blend(models, split.validation, seed=seed, progress=progress))
         seconds["blend"] = seconds.get("blend", 0.0) + time.perf_counter() - started
@@ -214,12 +218,13 @@ def learn_blend(
         return dict.fromkeys(models, 1.0)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(asked))[:QUESTIONS])
     some = asked.take(chosen)
-    answers: list[I32] = [np.array([item], dtype=np.int32) for item in some.truth.tolist()]
-    found = candidates(
-        models, some.histories(), Truth(some.users, answers), tasks=("new",), progress=progress
-    )
+    found = candidates(models, some.histories(), _answers(some), tasks=("new",), progress=progress)
     learned = learn_weights(found["new"])
     return {name: float(w) for name, w in zip(models, learned, strict=True)}
+
+
+def _answers(asked: Asked) -> Truth:
+    return Truth(asked.users, list(asked.truth.astype(np.int32)[:, None]))
 
 
 def _seeded(model: Model) -> bool:
@@ -232,16 +237,24 @@ def fit_models(
     features: ItemFeatures,
     *,
     keep: Collection[str] = (),
+    held: Asked | None = None,
     seconds: dict[str, float],
     progress: Progress,
 ) -> None:
-    """Fit all but those to `keep`; how long each took goes into `seconds`."""
+    """Fit all but those to `keep`; how long each took goes into `seconds`.
+
+    What trains in passes ends by the answers of `held`, without learning them.
+    """
     for name, model in models.items():
         if name in keep:
             continue
         started = time.perf_counter()
         progress(f"fitting {name}", 0, 1)
-        model.fit(data, features, progress=progress)
+        if isinstance(model, SequenceModel) and held is not None:
+            told = held.histories(), _answers(held)
+            model.fit(data, features, progress=progress, held=told)
+        else:
+            model.fit(data, features, progress=progress)
         progress(f"fitting {name}", 1, 1)
         seconds[name] = time.perf_counter() - started
 
