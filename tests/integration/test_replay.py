@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from limner.app import Limner
-from limner.app.rebuilding import _Stopped
+from limner.app.rebuilding import Stopped
 from limner.cli import cli
 from limner.config import Config, parse
 from limner.errors import UsageError
@@ -122,7 +122,7 @@ def test_a_backfill_that_was_cut_short_begins_again(
     app.close()
 
     def stopped(*_: Any) -> None:
-        raise _Stopped
+        raise Stopped
 
     with monkeypatch.context() as patch:
         patch.setattr("limner.app.rebuilding.Backfill._step", stopped)

@@ -35,6 +35,7 @@ from limner.app.people import Audience, Standing
 from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
+from limner.app.relearning import Relearning
 from limner.app.removal import ERASED_SINCE, Erased, Expired
 from limner.app.updating import Updated
 from limner.app.versions import Models
@@ -136,6 +137,8 @@ class Limner:
             now=self.now,
         )
         self._snapshot_at: Position = 0
+        self._from_snapshot = False
+        self.relearning = Relearning(self)
         self._scorer: Scorer | None = None
         self.learning = threading.Lock()
         self._loading = threading.Lock()
@@ -200,6 +203,8 @@ class Limner:
         app.writable = write
         if app.backfill is not None:
             app.backfill.start()
+        if write and app.relearning.due and app._from_snapshot:
+            app.relearning.begin()
         return app
 
     writable: bool = True
@@ -212,6 +217,7 @@ class Limner:
         loaded = self.snapshots.load(self.state, self.store.log.head(), verify=write)
         if loaded is None and in_background:
             loaded = self._as_before()
+        self._from_snapshot = loaded is not None
         if loaded is not None:
             self.population, kept = loaded
             self.writer.norms = Norms.from_arrays(kept)
@@ -282,11 +288,14 @@ class Limner:
         self._closed = True
         if self.backfill is not None:
             self.backfill.stop()
+        self.relearning.stop()
         if self.writable:
             self.following.close()
             written = self.snapshots.join() and self.state.position == self._snapshot_at
             if not written and self.state.position and not self.writer.broken:
                 self.save_snapshot()
+            if not self.writer.broken:
+                self.relearning.kept()
             self.store.seal()
         self.store.close()
 

@@ -55,7 +55,7 @@ class _StartAgain(Exception):
     """Rows were removed from the log: what was built so far may hold them."""
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The store is closed."""
 
 
@@ -241,14 +241,14 @@ class Backfill:
                 if not self._stop.is_set():
                     switch(app, beside)
                     remember(app)
-        except _Stopped:
+        except Stopped:
             pass
         except LimnerError as error:
             self.error = error
 
     def _step(self, done: int, total: int) -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise Stopped
         if time.monotonic() - self._told > TELL_SECONDS:
             self._tell(done, total)
 

@@ -171,6 +171,7 @@ def _without(app: Limner, left: list[bytes], named: set[int]) -> None:
     topics.forget_rare(app)
     app.writer.recount_items(named)
     app.following.again(left)
+    app.relearning.begin()
     app.refresh_population()
     app.save_snapshot(wait=False)
 
@@ -198,6 +199,7 @@ def erase(app: Limner, user_id: str) -> Erased:
         topics.forget_rare(app)
         app.writer.recount_items(named)
         clean = {part.name: not any(map(part.holds, members)) for part in app.erasables()}
+        app.relearning.begin()
         app.refresh_population()
         app.save_snapshot(wait=False)
         model = app.scorer() is not None
@@ -219,6 +221,7 @@ def _removing(app: Limner) -> Iterator[list[WipeDue]]:
     try:
         app.writer.rewritten += 1
         with app.store.transaction():
+            app.relearning.ask()
             yield due
     except WipeDue as error:
         due.append(error)
