@@ -263,7 +263,7 @@ def _(facet: Sessions, users: Users) -> Offer:
         owner, keys, values = users.entries(facet.name)
         order = np.lexsort((keys, owner))
         owner, ends = owner[order], values["t"][order]
-        starts = keys[order] * facet.gap + values["start"][order].astype(np.int64)
+        starts = facet.starts_of(keys, values)[order]
         fresh = np.ones(len(order), dtype=bool)
         fresh[1:] = (owner[1:] != owner[:-1]) | (starts[1:] - ends[:-1] > facet.gap)
         begins = fresh.nonzero()[0]

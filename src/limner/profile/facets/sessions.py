@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from limner.errors import ConfigError
-from limner.events.batch import I64
+from limner.events.batch import I64, SECOND
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.merge import TIME, Column, Values
@@ -63,7 +65,13 @@ class Sessions:
             return MapSpec((TIME,), self.config.bound, key_dtype="i8", keep="newest")
         # the start, counted from the beginning of the stretch
         start = Column("start", "min", "u4" if self.gap < 1 << 32 else "i8")
-        return MapSpec((TIME, start), self.config.bound, key_dtype="i8", keep="newest")
+        # stretches of two seconds or more are numbered within 4 bytes until 2106
+        number = "i4" if self.gap >= 2 * SECOND else "i8"
+        return MapSpec((TIME, start), self.config.bound, key_dtype=number, keep="newest")
+
+    def starts_of(self, keys: npt.NDArray[Any], values: Values) -> I64:
+        """When the first event of each stretch was, µs."""
+        return keys.astype(np.int64) * self.gap + values["start"].astype(np.int64)
 
     def lift(self, events: Events) -> Lifted:
         mask = events.where(self.config.where)
@@ -113,10 +121,10 @@ class Sessions:
             for name, label, value, text, unit in found
         ]  # fmt: skip
 
-    def _spans(self, keys: I64, values: Values) -> I64:
+    def _spans(self, keys: npt.NDArray[Any], values: Values) -> I64:
         """How long each session of the kept stretches lasted, µs, oldest first."""
         order = np.argsort(keys)
-        starts = keys[order] * self.gap + values["start"][order].astype(np.int64)
+        starts = self.starts_of(keys, values)[order]
         ends = values["t"][order]
         begins = np.append(True, starts[1:] - ends[:-1] > self.gap).nonzero()[0]
         stops = np.append(begins[1:], len(order)) - 1
