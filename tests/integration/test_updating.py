@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from limner.app import Limner
-from limner.config import Config, parse
+from limner.config import Config, TrainConfig, parse
 from limner.errors import ModelError, NotFound, UsageError
 from limner.events.batch import DAY
 from limner.model import registry
@@ -209,3 +210,38 @@ def test_the_job_says_what_came_of_it(tmp_path: Path) -> None:
         assert app.jobs().run("updating").outcome == "failed"  # nothing is trained
         app.train()
         assert app.jobs().run("updating").said == "000001 stays: nothing is new"
+
+
+def test_training_starts_from_another_field(trained: Path, tmp_path: Path) -> None:
+    """A tiny model of another shop: of its shape, with its parents and source on record."""
+    pytest.importorskip("torch")
+    from tests.unit.model.small import shop, silent
+
+    from limner.model.blend import Blend
+    from limner.model.network import SequenceConfig
+    from limner.model.sequence import SequenceModel
+
+    elsewhere = SequenceModel(SequenceConfig(depth=1, passes=1, length=20))
+    elsewhere.fit(*shop(users=20), progress=silent)
+    weights = {task: {"sequence": 1.0} for task in ("next", "new")}
+    registry.publish(tmp_path / "other", Blend({"sequence": elsewhere}, weights), {})
+    shutil.copytree(trained, tmp_path / "shop")
+    config = replace(settings(tmp_path / "shop"), train=TrainConfig())
+    with Limner.open(config=config) as app:
+        assert app.train(start=str(tmp_path / "other")).version == "000002"
+        found = app.models().versions[-1]
+        assert found.parents == ["000001"]
+        assert found.config["from"] == str(tmp_path / "other")
+        assert found.config["parts"]["sequence"]["length"] == 20
+        assert app.recommend("u1").model == "000002"
+        with pytest.raises(NotFound, match="no trained model"):
+            app.train(start=str(tmp_path / "nowhere"))
+        with pytest.raises(ModelError, match="no sequence model"):
+            app.train(start="000001")
+        app.record(days(40, 52, "b"))  # and the sequence model takes part in updates
+        done = app.update()
+        assert done.verdict is not None
+        assert done.outcome == "promoted"
+    plain = replace(config, train=TrainConfig(sequence=False))
+    with Limner.open(config=plain) as app, pytest.raises(UsageError, match=r"train\.sequence"):
+        app.train(start="000002")

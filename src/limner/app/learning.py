@@ -71,7 +71,12 @@ def lesson_of(app: Limner, before: int | None = None) -> Lesson:
 
 
 def train(
-    app: Limner, *, cutoff: int | None, validation_cutoff: int | None, progress: Progress
+    app: Limner,
+    *,
+    cutoff: int | None,
+    validation_cutoff: int | None,
+    start: str,
+    progress: Progress,
 ) -> Trained:
     """`Limner.train`."""
     from limner.evaluate.next_basket import fit_and_measure
@@ -87,7 +92,7 @@ def train(
             attributes,
             cutoff=cutoff,
             validation_cutoff=validation_cutoff,
-            models=_families(app, attributes),
+            models=_families(app, attributes, start),
             seed=app.config.train.seed,
             progress=progress,
         )
@@ -95,7 +100,7 @@ def train(
         blend = fit_all(
             data,
             attributes,
-            models=_families(app, attributes),
+            models=_families(app, attributes, start),
             seed=app.config.train.seed,
             progress=progress,
         )
@@ -104,7 +109,11 @@ def train(
     home = app.store.home
     before = registry.current(home) if home is not None else None
     parents = [] if before is None else [before]
-    version = publish(app, blend, lesson, made="trained", parents=parents, report=report)
+    if start.isdigit() and start not in parents:
+        parents.append(start)
+    version = publish(
+        app, blend, lesson, made="trained", parents=parents, start=start, report=report
+    )
     if app.erased_since_training():
         app.store.set_meta(ERASED_SINCE, "0")
     return Trained(
@@ -146,10 +155,20 @@ def something_to_learn_from(app: Limner) -> Lesson:
     return lesson
 
 
-def _families(app: Limner, attributes: ItemFeatures) -> dict[str, Model]:
+def _families(app: Limner, attributes: ItemFeatures, start: str = "") -> dict[str, Model]:
     from limner.model.training import families
 
     models = families(attributes, seed=app.config.train.seed)
+    if start:
+        from limner.model.transfer import Transferred, source_of
+
+        if "sequence" not in models or not app.config.train.sequence:
+            raise UsageError(
+                "there is no sequence model here that could start from another",
+                mend="pip install 'limner[model]', and leave train.sequence on",
+            )
+        source = source_of(start, app.store.home)
+        models["sequence"] = Transferred(source, seed=app.config.train.seed)
     if not app.config.train.sequence:
         models.pop("sequence", None)
     return models
@@ -173,6 +192,7 @@ def publish(
     *,
     made: Literal["trained", "updated"],
     parents: Sequence[str],
+    start: str = "",
     report: Report | None = None,
     verdict: Verdict | None = None,
 ) -> str:
@@ -187,7 +207,7 @@ def publish(
         "at": at,
         "made": made,
         "parents": list(parents),
-        "config": _config_of(app, blend),
+        "config": {**_config_of(app, blend), **({"from": start} if start else {})},
         "cutoff": int(data.times.max()),
         "position": lesson.position,
         "users": data.n_users,

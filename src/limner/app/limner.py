@@ -469,17 +469,24 @@ class Limner:
         *,
         cutoff: int | None = None,
         validation_cutoff: int | None = None,
+        start: str = "",
         progress: Progress = quiet,
     ) -> Trained:
         """Fit the models, measure their blend, let it learn the rest, and put it to use.
 
         The measurement (`evaluation`) is honest: what is measured has seen nothing from the
         cutoff on (by default the last tenth of the events). A log too short to be split is
-        learned from as a whole, unmeasured.
+        learned from as a whole, unmeasured. With `start`, a version of this store or the folder
+        of another's, the sequence model starts from what was learned there, and takes its shape.
+        Raises NotFound or ModelError if that cannot be read.
         """
         with learning.alone(self):
             return learning.train(
-                self, cutoff=cutoff, validation_cutoff=validation_cutoff, progress=progress
+                self,
+                cutoff=cutoff,
+                validation_cutoff=validation_cutoff,
+                start=start,
+                progress=progress,
             )
 
     def update(self, *, progress: Progress = quiet) -> Updated:

@@ -7,23 +7,28 @@ import click
 from limner.cli.session import Session, common, url_option, with_session
 
 
-@click.command(epilog="\b\nExample:\n  limner train")
+@click.command(
+    epilog="\b\nExamples:\n  limner train\n  limner train --from ../cinema/limner.data\n"
+    "  limner train --from 000002"
+)
+@click.option("--from", "start", metavar="SOURCE", default="",
+              help="Start the sequence model from a version or another store's.")  # fmt: skip
 @url_option
 @common
 @with_session
-def train(session: Session, url: str) -> None:
+def train(session: Session, start: str, url: str) -> None:
     """Train the models on all events so far, and put them to use."""
     from limner.cli import show
 
     measured = None
     with session.progress() as progress:
         if url:
-            training = session.remote(url).train(progress)
+            training = session.remote(url).train(progress, start)
             assert training.trained is not None
             trained = training.trained
         else:
             with session.open(write=True, progress=progress) as app:
-                trained = app.train(progress=progress)
+                trained = app.train(start=start, progress=progress)
                 measured = app.evaluation()
     if session.json:
         session.emit(trained)

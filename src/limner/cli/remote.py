@@ -102,9 +102,10 @@ class Remote:
             progress(kind, sent, 0)
         return Accepted(added, repeated, [], as_of), refused
 
-    def train(self, progress: Progress) -> Training:
-        """Have the server train, and wait for it. Raises ModelError if it fails."""
-        return self._waited(self.ask("POST", "/v1/train", Training), progress)
+    def train(self, progress: Progress, start: str = "") -> Training:
+        """Have the server train, from nothing or a version, and wait; ModelError if it fails."""
+        asked = {"from": start} if start else {}
+        return self._waited(self.ask("POST", "/v1/train", Training, **asked), progress)
 
     def update(self, progress: Progress) -> Training:
         """Have the server learn what is new, and wait for it. Raises ModelError if it fails."""

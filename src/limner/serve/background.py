@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from limner.app import Limner, Trained, Updated
@@ -50,13 +51,16 @@ class Trainer:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, *, update: bool = False) -> bool:
-        """Begin to train, or to update; False if either is under way already."""
+    def start(self, *, update: bool = False, source: str = "") -> bool:
+        """Begin to train (from a version, if `source` names one), or to update.
+
+        False if either is under way already.
+        """
         with self._lock:
             if self.training.state == "running":
                 return False
             self.training = Training("running", "reading the log")
-            work = self._update if update else self._train
+            work = self._update if update else partial(self._train, source)
             self._thread = threading.Thread(
                 target=self._run, args=[work], name="limner-train", daemon=True
             )
@@ -91,8 +95,9 @@ class Trainer:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _train(self) -> Training:
-        return Training("done", trained=self._app.train(progress=self._progress))
+    def _train(self, source: str) -> Training:
+        trained = self._app.train(start=source, progress=self._progress)
+        return Training("done", trained=trained)
 
     def _update(self) -> Training:
         return Training("done", updated=self._app.update(progress=self._progress))

@@ -26,9 +26,20 @@ BEGUN = answers(Training, 202, "It has begun; GET /v1/train tells how it goes.")
     summary="Train the models",
     responses=BEGUN,
 )
-def post_train(trainer: InTraining) -> Response:
+def post_train(
+    trainer: InTraining,
+    source: Annotated[
+        str,
+        Query(
+            alias="from",
+            pattern=r"^\d*$",
+            description="The version whose sequence model to start from.",
+            examples=["000001"],
+        ),
+    ] = "",
+) -> Response:
     """Train on all events so far, beside answering; the new model is used as soon as it is done."""
-    return _begun(trainer, update=False)
+    return _begun(trainer, source=source)
 
 
 @router.post(
@@ -43,8 +54,8 @@ def post_update(trainer: InTraining) -> Response:
     return _begun(trainer, update=True)
 
 
-def _begun(trainer: Trainer, *, update: bool) -> Response:
-    if not trainer.start(update=update):
+def _begun(trainer: Trainer, *, update: bool = False, source: str = "") -> Response:
+    if not trainer.start(update=update, source=source):
         return problem(
             409,
             "A training is under way",
