@@ -46,7 +46,7 @@ def ndcg(model: SequenceModel, asked: Asked) -> F64:
 
 
 def measured(
-    folder: str, *, shares: tuple[float, ...], seeds: tuple[int, ...]
+    folder: str, *, shares: tuple[float, ...], seeds: tuple[int, ...], passes: int
 ) -> dict[str, object]:
     """For each share of the users who are known of the new field: both ways, and the gain."""
     loaded = load(folder)
@@ -54,7 +54,7 @@ def measured(
     half = np.random.default_rng(7).permutation(data.n_items) % 2 == 0
     old, new = field(data, features, half), field(data, features, ~half)
     split = leave_last_out(new[0])
-    config = SequenceConfig(passes=12)
+    config = SequenceConfig(depth=1, passes=passes)
     started = time.perf_counter()
     source = SequenceModel(config)
     source.fit(*old, progress=quiet)
@@ -77,6 +77,7 @@ def measured(
                 values.append(ndcg(model, split.validation))
         ours, theirs = np.mean(moved, axis=0), np.mean(plain, axis=0)
         gain = paired_bootstrap(ours, theirs, users=split.validation.users)
+        print(share, theirs.mean(), ours.mean(), gain, file=sys.stderr)
         out[f"{share:.0%} of users"] = {
             "events": len(learned.items),
             "from nothing": float(theirs.mean()),
@@ -87,5 +88,9 @@ def measured(
 
 
 if __name__ == "__main__":
-    json.dump(measured(sys.argv[1], shares=(0.1, 0.3, 1.0), seeds=(0, 1)), sys.stdout, indent=2)
+    json.dump(
+        measured(sys.argv[1], shares=(0.02, 0.05, 0.1, 0.2), seeds=(0, 1, 2), passes=10),
+        sys.stdout,
+        indent=2,
+    )
     print()
