@@ -30,6 +30,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps musicnn==0.1.0  # see docs/items.md
 	@touch $@ $(VENV)/.demo
 
 $(BIN)/python:
