@@ -1,4 +1,6 @@
-"""Vectors of items: what is alike lies close. The default needs no model and no fitting."""
+"""Vectors of items: what is alike lies close. They need no model and no fitting, and better ones
+once items' content has been encoded.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.catalog.catalog import Catalog, hash64
+from limner.catalog.content import MEDIA, PROSE, said
+from limner.catalog.known import Content
 from limner.events.arrays import Grow
 from limner.events.batch import I32, plain_text
 from limner.events.raw import EXPIRES
@@ -18,8 +22,6 @@ from limner.events.tokens import tokens
 F32 = npt.NDArray[np.float32]
 
 WIDTH = 64
-PROSE = ("title", "name", "description", "text", "summary")
-"""Attributes whose words count, not the text as a whole."""
 
 
 class ItemVectors(Protocol):
@@ -33,8 +35,13 @@ class ItemVectors(Protocol):
     def of(self, catalog: Catalog, items: I32, versions: I32) -> F32:
         """Unit vectors (n, width) of items in these versions (−1: the item has none).
 
-        MUST depend on what the version says only, not on the order in which items came.
+        MUST depend on what the version says only (and what is known of that content), not on the
+        order in which items came.
         """
+        ...
+
+    def use(self, content: Content | None) -> None:
+        """Rest on these vectors of content from now on, in place of any before."""
         ...
 
 
@@ -46,12 +53,21 @@ class HashedVectors:
     attribute with n values adding each with 1/√n, scaled to length 1. So the cosine of two items
     is their share of common features, give or take 1/√64; numbers are features by the power of
     two that they are nearest to. An item without a version points where its id does.
+
+    Where the item's content has been encoded (`use`), its projected vector of length 1 is added
+    before scaling: the cosine is then the mean of likeness by features and by content, and items
+    of which nothing was encoded stay comparable with the others.
     """
 
     width = WIDTH
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Catalog, _Known] = WeakKeyDictionary()
+        self._content: Content | None = None
+
+    def use(self, content: Content | None) -> None:
+        """Take these content vectors from now on, in place of any before."""
+        self._content, self._known = content, WeakKeyDictionary()
 
     def of(self, catalog: Catalog, items: I32, versions: I32) -> F32:
         """Unit vectors (n, 64) of items in these versions."""
@@ -71,15 +87,21 @@ class HashedVectors:
         vectors: F32 = known.vectors.view[place]
         return vectors
 
-    @staticmethod
-    def _vector(catalog: Catalog, item: int, version: int) -> F32:
-        features = _features(catalog.described(version)) if version >= 0 else {}
+    def _vector(self, catalog: Catalog, item: int, version: int) -> F32:
+        described = catalog.described(version) if version >= 0 else {}
+        features = _features(described)
         if not features:
             features = {"id=" + catalog.ids.values[item]: 1.0}
         total = np.zeros(WIDTH)
         for feature in sorted(features):
             total += features[feature] * _direction(feature)
-        return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+        total /= max(float(np.linalg.norm(total)), 1e-12)
+        if self._content is not None and described:
+            content = self._content.narrow(said(described).key)
+            if content is not None:
+                total = total + content
+                total /= max(float(np.linalg.norm(total)), 1e-12)
+        return total.astype(np.float32)
 
 
 class _Known:
@@ -114,7 +136,7 @@ def _direction(feature: str) -> npt.NDArray[np.int8]:
 def _features(described: dict[str, Any]) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, value in described.items():
-        if name == EXPIRES:  # says nothing of what the item is
+        if name == EXPIRES or name in MEDIA:  # says nothing in words of what the item is
             continue
         values = value if isinstance(value, list) else [value]
         if name in PROSE:
