@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from limner.catalog import encoders
+from limner.catalog.encoders import EncodersConfig
 from limner.errors import ConfigError
 from limner.events.rules import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
@@ -43,6 +45,7 @@ ENVIRONMENT = {
     "LIMNER_KEY_FILE": "the key file, over `key_file`",
     "LIMNER_HOST": "the address that `limner serve` binds, over `serve.host`",
     "LIMNER_PORT": "the port that `limner serve` binds, over `serve.port`",
+    "LIMNER_EMBEDDINGS_KEY": "the key for an embeddings endpoint, over `encoders.api_key`",
     "LIMNER_API_KEY": "the key that HTTP requests must carry, over `serve.api_key`",
 }
 """Every environment variable that Limner reads."""
@@ -97,6 +100,7 @@ class Config:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    encoders: EncodersConfig = field(default_factory=EncodersConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     population: PopulationConfig = field(default_factory=PopulationConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
@@ -132,6 +136,8 @@ def load(
         for key in ("store", "key_file"):
             if key in given and isinstance(given[key], str):
                 given[key] = _beside(file, given[key])
+        if isinstance(given.get("encoders", {}), Mapping):
+            given["encoders"] = _media_beside(file, given.get("encoders", {}))
     elif asked is not None:
         raise ConfigError(f"{asked} does not exist", mend="make one with: limner init")
     return parse(given, str(file), env, **over)
@@ -165,6 +171,10 @@ def parse(
             over_serve[name.lower()] = int(value) if name == "PORT" and value.isdigit() else value
     if over_serve and isinstance(merged.get("serve", {}), Mapping):
         merged["serve"] = {**merged.get("serve", {}), **over_serve}
+    if env.get("LIMNER_EMBEDDINGS_KEY") and isinstance(merged.get("encoders", {}), Mapping):
+        merged["encoders"] = {
+            **merged.get("encoders", {}), "api_key": env["LIMNER_EMBEDDINGS_KEY"]
+        }  # fmt: skip
     merged.update({key: value for key, value in over.items() if value})
     domain = _domain(str(merged.get("domain", "ecommerce")), where)
     own_facets = merged.pop("facet", [])
@@ -219,6 +229,7 @@ def _check_numbers(config: Config, where: str) -> None:
         ("refresh.retention", config.refresh.retention),
         ("train.refresh", config.train.refresh),
         ("train.update", config.train.update),
+        ("encoders.refresh", config.encoders.refresh),
     ):
         Refresh.timed(text, f"{where}, {key}")
     if config.train.keep < 2:
@@ -229,6 +240,7 @@ def _check_numbers(config: Config, where: str) -> None:
         )
     config.train.gate.check(f"{where}, train.gate")
     config.changes.check(where)
+    config.encoders.check(where)
     for name, weight in config.weights.items():
         if not isfinite(weight):
             raise ConfigError(
@@ -314,6 +326,15 @@ def _beside(file: Path, value: str) -> str:
         if Path(prefix).expanduser().is_absolute() or ":" in prefix
         else str(file.parent / prefix)
     )
+
+
+def _media_beside(file: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The table `encoders` with its paths beginning at the file."""
+    out = {"folder": "", **given}
+    for key in ("folder", *encoders.KINDS):
+        if isinstance(value := out.get(key), str) and value not in (encoders.OFF, encoders.DEFAULT):
+            out[key] = _beside(file, value)
+    return out
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:

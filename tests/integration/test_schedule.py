@@ -111,12 +111,13 @@ def test_the_commands_see_and_run_jobs(folder: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     with Limner.open(config=load(folder / "limner.toml")) as app:
         app.record([purchase(f"u{n}", 1.0 + n) for n in range(3)])
-    names = ["facet.spend", "population", "retention", "snapshot"]
+    names = ["content", "facet.spend", "population", "retention", "snapshot"]
     assert [job["name"] for job in told("schedule")["jobs"]] == names
     assert {job["outcome"] for job in told("schedule")["jobs"]} == {"never"}
     assert told("schedule", "--run", "facet.spend")["said"] == "3 users"
     assert told("schedule", "--run", "facet.spend")["said"] == "0 users"
     assert [job["outcome"] for job in told("status")["schedule"]] == [
+        "never",
         "done",
         "never",
         "never",

@@ -9,8 +9,8 @@ app.recommend("u1", n=10, explain=True)
 
 `limner` holds the object, `intake` what comes in, `removal` what is taken out again, `rebuilding`
 how portraits are made anew, `learning` how models are trained, `updating` how they go on learning,
-`versions` which one is in use, `jobs` what is done at times,
-`people` groups of users.
+`versions` which one is in use, `encoding` how items' content becomes vectors, `jobs` what is done
+at times, `people` groups of users.
 """
 
 from limner.app.intake import Imported

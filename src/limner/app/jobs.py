@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from limner.app import judged
+from limner.app import encoding, judged
 from limner.errors import LimnerError, NotFound, UsageError
 from limner.profile.refresh import Refresh
 from limner.stores import Store
@@ -172,6 +172,7 @@ def jobs_of(
         ("population", config.refresh.population, partial(_population, app)),
         ("snapshot", config.refresh.snapshot, partial(_snapshot, app)),
         ("retention", config.refresh.retention, partial(_retention, app)),
+        ("content", config.encoders.refresh, partial(_content, app)),
         ("training", config.train.refresh, train or partial(_training, app)),
         ("updating", config.train.update, update or partial(_updating, app)),
     ):
@@ -205,6 +206,14 @@ def _snapshot(app: Limner) -> str:
 def _retention(app: Limner) -> str:
     gone = app.expire()
     return f"{gone.rows:,} rows and {gone.items:,} items" if gone.rows or gone.items else "nothing"
+
+
+def _content(app: Limner) -> str:
+    if not encoding.anything_new(app):
+        return "nothing new"
+    found = app.encode_items()
+    new = sum(kind.encoded for kind in found.kinds)
+    return f"{new:,} new, {len(found.notes):,} notes"
 
 
 def _training(app: Limner) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from limner.app import encoding
 from limner.app.removal import ERASED_SINCE
 from limner.errors import ModelError, UsageError
 from limner.events.log import Position
@@ -54,8 +55,10 @@ class Lesson:
     position: Position
 
 
-def lesson_of(app: Limner, before: int | None = None) -> Lesson:
-    """All that the log has to teach (before a time)."""
+def lesson_of(
+    app: Limner, before: int | None = None, progress: Progress = lambda *_: None
+) -> Lesson:
+    """All that the log has to teach (before a time), items' content encoded as need be."""
     # one state throughout: it may be rebuilt meanwhile, with items under other numbers; and
     # what is folded is in its catalog, so reading adds nothing to it beside the writer
     with app.writer.lock:
@@ -67,7 +70,9 @@ def lesson_of(app: Limner, before: int | None = None) -> Lesson:
     data, _ = interactions(told, state.catalog, app.config.weights, before=before)
     with app.writer.lock:
         ids = list(state.catalog.ids.values)
-        return Lesson(replace(data, n_items=len(ids)), features(state.catalog), ids, folded)
+        attributes = features(state.catalog)
+    attributes = encoding.described(app, attributes, progress)
+    return Lesson(replace(data, n_items=len(ids)), attributes, ids, folded)
 
 
 def train(
@@ -83,7 +88,7 @@ def train(
     from limner.model.training import fit_all
 
     started = time.perf_counter()
-    lesson = something_to_learn_from(app)
+    lesson = something_to_learn_from(app, progress)
     data, attributes = lesson.data, lesson.attributes
     report: Report | None = None
     try:
@@ -132,7 +137,7 @@ def evaluate(
     """`Limner.evaluate`."""
     from limner.evaluate.next_basket import evaluate_next_basket
 
-    lesson = something_to_learn_from(app)
+    lesson = something_to_learn_from(app, progress)
     return evaluate_next_basket(
         lesson.data,
         lesson.attributes,
@@ -144,9 +149,9 @@ def evaluate(
     )
 
 
-def something_to_learn_from(app: Limner) -> Lesson:
+def something_to_learn_from(app: Limner, progress: Progress) -> Lesson:
     """The same; ModelError if there is nothing."""
-    lesson = lesson_of(app)
+    lesson = lesson_of(app, progress=progress)
     if not len(lesson.data.items):
         raise ModelError(
             "there is nothing to learn from yet",
@@ -200,7 +205,7 @@ def publish(
     data = lesson.data
     if app.store.home is None:
         with app.writer.lock:
-            app._scorer = Scorer(blend, lesson.item_ids, app.state.catalog, "memory")
+            app._scorer = Scorer(blend, lesson.item_ids, app.state.catalog, "memory", app.content)
         return "memory"
     at = app._clock()
     meta = {

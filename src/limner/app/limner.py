@@ -16,6 +16,7 @@ import numpy as np
 from limner import config as configuration
 from limner.app import (
     asking,
+    encoding,
     intake,
     judged,
     learning,
@@ -28,6 +29,7 @@ from limner.app import (
     updating,
     versions,
 )
+from limner.app.encoding import EncodedItems
 from limner.app.intake import Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
@@ -39,6 +41,8 @@ from limner.app.relearning import Relearning
 from limner.app.removal import ERASED_SINCE, Erased, Expired
 from limner.app.updating import Updated
 from limner.app.versions import Models
+from limner.catalog.cache import Note, VectorCache
+from limner.catalog.known import Content
 from limner.config import Config
 from limner.errors import ConfigError, LimnerError, NotFound, StoreError
 from limner.events.batch import Event
@@ -143,6 +147,10 @@ class Limner:
         self.learning = threading.Lock()
         self._loading = threading.Lock()
         self._refused = ""  # a version whose files were altered
+        self.content: Content | None = None
+        self.vector_cache: VectorCache | None = None
+        self.encoding = threading.Lock()
+        self.encoded_up_to = -1
         self.backfill: Backfill | None = None
         self._closed = False
         self._received = 0
@@ -213,6 +221,7 @@ class Limner:
         if write:
             self.snapshots.claim()
         topics.load(self)
+        encoding.load(self)
         # whoever only looks at a user or two need not read all of it to see whether it is sound
         loaded = self.snapshots.load(self.state, self.store.log.head(), verify=write)
         if loaded is None and in_background:
@@ -222,6 +231,7 @@ class Limner:
             self.population, kept = loaded
             self.writer.norms = Norms.from_arrays(kept)
             self.writer.amendments = Amendments.from_arrays(kept)
+        encoding.apply(self)  # the state as before has facets of its own
         self._snapshot_at = self.state.position
         self.writer.catch_up(lambda done, total: progress("replay", done, total))
         other = self.population.config != self.config.population
@@ -297,6 +307,8 @@ class Limner:
             if not self.writer.broken:
                 self.relearning.kept()
             self.store.seal()
+        if self.vector_cache is not None:
+            self.vector_cache.close()
         self.store.close()
 
     def __enter__(self) -> Limner:
@@ -563,7 +575,9 @@ class Limner:
         found = registry.version_of(home, version)
         blend = registry.load(found)
         with self.writer.lock:
-            self._scorer = Scorer(blend, found.meta["item_ids"], self.state.catalog, version)
+            self._scorer = Scorer(
+                blend, found.meta["item_ids"], self.state.catalog, version, self.content
+            )
 
     def _here(self, scorer: Scorer | None) -> Scorer | None:
         """Under the writer's lock: the scorer under the ids of the state as it is now."""
@@ -657,6 +671,20 @@ class Limner:
         `train` and `update` take the place of the app's own.
         """
         return jobs_of(self, train, update)
+
+    # -- items' content ----------------------------------------------------------------------
+
+    def encode_items(self, *, progress: Progress = quiet) -> EncodedItems:
+        """Turn items' text, images and sound into vectors, as far as they are new.
+
+        Training does it first; models then know items that nobody has touched by what they say,
+        and so do interest vectors. What is missing, empty or broken is noted for its item.
+        """
+        return encoding.encode(self, progress)
+
+    def item_notes(self) -> list[Note]:
+        """What was wrong with items' content when it was last encoded, by item."""
+        return encoding.notes(self)
 
     # -- changes -----------------------------------------------------------------------------
 

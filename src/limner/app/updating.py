@@ -76,7 +76,7 @@ def update(app: Limner, *, progress: Progress) -> Updated:
     current = registry.current_version(home)
     if current is None:
         raise ModelError("there is no model to update", mend="train one first: limner train")
-    lesson = something_to_learn_from(app)
+    lesson = something_to_learn_from(app, progress)
     rollback = _checked(app, lesson, current, progress)
     rolled_back = None
     if rollback is not None and rollback.outcome == "win":

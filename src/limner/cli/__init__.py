@@ -13,6 +13,7 @@ from limner.cli.audience import audience, population
 from limner.cli.bench import bench
 from limner.cli.evaluate import evaluate
 from limner.cli.intake import alias, erase, expire, import_
+from limner.cli.items import items
 from limner.cli.label import label
 from limner.cli.learn import topics, train, update
 from limner.cli.models import models
@@ -45,7 +46,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
-    topics, label, bench, update, models,
+    topics, label, items, bench, update, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -52,6 +52,9 @@ domain = "ecommerce"
 store = "sqlite:///shop.db"
 timezone = "{timezone}"
 clock = "events"  # the purchases are of 2017: the newest one is "now"
+
+[encoders]
+text = "off"  # these titles were made of type, category and size, which the models know
 """
 
 

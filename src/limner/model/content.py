@@ -1,9 +1,11 @@
-"""What resembles the history by its attributes: category, type, brand, department.
+"""What resembles the history by its attributes (category, type, brand, …) and by its content.
 
 For each attribute the share of a user's decayed history that has the item's value is compared
 with everyone's share of it. The score is the mean log ratio over attributes, plus how much of its
-value's sales an item makes, so that among equals the better known comes first. It serves items
-that nobody bought yet as well as others.
+value's sales an item makes, so that among equals the better known comes first. Where items'
+text, image or sound was encoded, likeness is added: the cosine between an item and the decayed
+mean of the history, in 64 dimensions of each encoder. It serves items that nobody bought yet as
+well as others.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from limner.catalog.known import NARROW
+from limner.catalog.projection import Projection, learn
 from limner.events.batch import DAY, F64, I32
 from limner.model.artifacts import read_arrays, write_arrays
 from limner.model.popularity import ages, first_times
@@ -23,12 +27,16 @@ from limner.model.protocol import F32, History, Interactions, ItemFeatures, Prog
 @dataclass(frozen=True, slots=True)
 class ContentConfig:
     """`half_life_days`: of a history's events; `prior`: events' worth of everyone's shares that a
-    history starts from; `within`: weight of an item's popularity within its values.
+    history starts from; `within`: weight of an item's popularity within its values; `likeness`:
+    weight of likeness by content, and `likeness_prior` the events' worth of likeness to nothing
+    that it starts from.
     """
 
     half_life_days: float = 365.0
     prior: float = 60.0
     within: float = 0.3
+    likeness: float = 4.0
+    likeness_prior: float = 5.0
 
 
 class Content:
@@ -41,6 +49,8 @@ class Content:
         self.values: dict[str, list[str]] = {}
         self.rarity: dict[str, F64] = {}  # of each value, what `within` has for an untried item
         self.within: F32 = np.zeros(0, dtype=np.float32)
+        self.projections: dict[str, Projection] = {}
+        self.kin: dict[str, F32] = {}  # by encoder, unit vectors (n_items, 64) of the content
 
     @property
     def name(self) -> str:
@@ -48,7 +58,7 @@ class Content:
         return "content"
 
     def fit(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
-        """Count everyone's shares of each value."""
+        """Count everyone's shares of each value, and project content."""
         self.codes, self.shares, self.values, self.rarity = {}, {}, {}, {}
         weights = data.weights * ages(data.times, self.config.half_life_days)
         rows = first_times(data)
@@ -69,6 +79,13 @@ class Content:
             by_value[-1] = by_value.max()
             self.rarity[name] = np.log(0.1 / (by_value + 1.0))
         self.within = (within * (self.config.within / max(1, len(self.codes)))).astype(np.float32)
+        self.projections = {
+            name: learn(name, vectors, NARROW) for name, vectors in features.vectors.items()
+        }
+        self.kin = {
+            name: _rows(self.projections[name](vectors), data.n_items)
+            for name, vectors in features.vectors.items()
+        }
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Count again: one pass over `data`."""
@@ -92,6 +109,12 @@ class Content:
             fresh += self.rarity[name][new]
         fresh *= self.config.within / max(1, len(self.codes))
         out.within = np.concatenate([self.within, fresh.astype(np.float32)])
+        out.projections = self.projections
+        for name, kin in self.kin.items():
+            vectors = features.vectors.get(name)
+            none = np.zeros((len(fresh), NARROW), dtype=np.float32)
+            known = none if vectors is None else self.projections[name](vectors)
+            out.kin[name] = np.concatenate([kin, known])
         return out
 
     def embed(self, histories: Sequence[History]) -> F32:
@@ -111,6 +134,10 @@ class Content:
                 ratio: F64 = np.log((own + self.config.prior * shares) / (total * shares))
                 ratio[-1] = 0.0  # an unknown value says nothing
                 out[row] += (ratio / len(self.codes)).astype(np.float32)[codes]
+            held = max(weights.sum(), 0.0) + self.config.likeness_prior
+            scale = self.config.likeness / (held * max(1, len(self.kin)))
+            for kin in self.kin.values():
+                out[row] += kin @ ((weights @ kin[history.items]) * scale).astype(np.float32)
         return out
 
     def save(self, folder: Path) -> None:
@@ -120,8 +147,13 @@ class Content:
             arrays[f"codes{number}"] = self.codes[name]
             arrays[f"shares{number}"] = self.shares[name]
             arrays[f"rarity{number}"] = self.rarity[name]
+        for number, (name, kin) in enumerate(self.kin.items()):
+            arrays[f"kin{number}"] = kin
+            arrays[f"mean{number}"] = self.projections[name].mean
+            arrays[f"directions{number}"] = self.projections[name].directions
         meta = {
             "config": asdict(self.config),
+            "encoders": [[name, self.projections[name].learned_from] for name in self.kin],
             "attributes": list(self.codes),
             "values": [self.values[name] for name in self.codes],
         }
@@ -138,6 +170,20 @@ class Content:
         self.rarity = {name: arrays[f"rarity{n}"] for n, name in enumerate(names)}
         self.codes = {name: arrays[f"codes{n}"] for n, name in enumerate(names)}
         self.shares = {name: arrays[f"shares{n}"] for n, name in enumerate(names)}
+        encoders: list[tuple[str, int]] = meta.get("encoders", [])
+        kinds = ("kin", "mean", "directions")
+        files = [f"{kind}{n}" for n in range(len(encoders)) for kind in kinds]
+        arrays, _ = read_arrays(folder, files)
+        self.kin = {name: arrays[f"kin{n}"] for n, (name, _) in enumerate(encoders)}
+        self.projections = {
+            name: Projection(name, arrays[f"mean{n}"], arrays[f"directions{n}"], learned_from)
+            for n, (name, learned_from) in enumerate(encoders)
+        }
+
+
+def _rows(vectors: F32, n: int) -> F32:
+    """The first n rows; 0 where there are fewer."""
+    return np.pad(vectors[:n], ((0, max(n - len(vectors), 0)), (0, 0)))
 
 
 def _counts(codes: I32, weights: F64, size: int) -> F64:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from limner.catalog.catalog import Catalog, hash64
+from limner.catalog.content import MEDIA
+from limner.catalog.known import Content
 from limner.events.batch import F64, I32, I64, EventBatch
 from limner.model.protocol import Interactions, ItemFeatures
 
@@ -92,18 +94,22 @@ def interactions(
     )
 
 
-def features(catalog: Catalog, items: I64 | None = None) -> ItemFeatures:
+def features(
+    catalog: Catalog, items: I64 | None = None, content: Content | None = None
+) -> ItemFeatures:
     """Every attribute that groups items: those with at most half as many values as items.
 
-    Of all items, or of some, whose rows are then in the order of `items`.
+    Of all items, or of some, whose rows are then in the order of `items`. With `content` the
+    vectors of what they say, as far as it has been encoded.
     """
     names = [
         name
         for name in catalog.attributes
-        if 0 < len(catalog.words[name]) <= max(len(catalog) // 2, 2)
+        if 0 < len(catalog.words[name]) <= max(len(catalog) // 2, 2) and name not in MEDIA
     ]
     return ItemFeatures(
         {name: catalog.codes_now(name, items) for name in names},
         {name: catalog.words[name].values for name in names},
         catalog.available() if items is None else catalog.available()[items],
+        {} if content is None else content.vectors(catalog, items),
     )

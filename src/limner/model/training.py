@@ -25,9 +25,10 @@ QUESTIONS = 6_000
 def families(features: ItemFeatures, *, seed: int = 0) -> dict[str, Model]:
     """One new model of each family that can work here, by name.
 
-    Without attributes there is no content part; without PyTorch (the extra `model`) no sequence
-    part: the weights of the others are then learned without it. In large catalogues ease and
-    transitions take minutes to solve, and no set of baskets has shown that they are worth it.
+    Without attributes or content vectors there is no content part; without PyTorch (the extra
+    `model`) no sequence part: the weights of the others are then learned without it. In large
+    catalogues ease and transitions take minutes to solve, and no set of baskets has shown that
+    they are worth it.
     """
     large = len(features.available) > SMALL
     out: dict[str, Model] = {}
@@ -40,7 +41,7 @@ def families(features: ItemFeatures, *, seed: int = 0) -> dict[str, Model]:
                 out[name] = make()
         elif name == "frequency":
             out[name] = Frequency(FrequencyConfig(seed=seed))
-        elif name != "content" or any(len(values) for values in features.values.values()):
+        elif name != "content" or features.vectors or any(map(len, features.values.values())):
             out[name] = make()
     return out
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from limner.catalog.catalog import Catalog
+from limner.catalog.known import Content
 from limner.events.batch import DAY, F64, I32, I64
 from limner.model.blend import Blend, Task
 from limner.model.entering import entered
@@ -67,13 +68,19 @@ class Scorer:
     """A trained blend, under catalog ids.
 
     Items that came after the fit enter as they come (`model.entering`). To be asked with the
-    catalog at rest, as under the writer's lock.
+    catalog at rest, as under the writer's lock. `content`: what is known of what they say.
     """
 
     def __init__(
-        self, blend: Blend, item_ids: Sequence[str], catalog: Catalog, version: str
+        self,
+        blend: Blend,
+        item_ids: Sequence[str],
+        catalog: Catalog,
+        version: str,
+        content: Content | None = None,
     ) -> None:
         self.version = version
+        self._content = content
         self.catalog = catalog
         self._item_ids = item_ids
         self._blend = blend
@@ -87,7 +94,11 @@ class Scorer:
 
     def over(self, catalog: Catalog) -> Scorer:
         """The same model, under the ids of another catalog."""
-        return Scorer(self._blend, self._item_ids, catalog, self.version)
+        return Scorer(self._blend, self._item_ids, catalog, self.version, self._content)
+
+    def use(self, content: Content | None) -> None:
+        """Know this of what items say from now on."""
+        self._content, self._now = content, None
 
     def _reach(self) -> _Reach:
         catalog, reach = self.catalog, self._now
@@ -103,7 +114,7 @@ class Scorer:
         fresh = np.flatnonzero(grown < 0)
         blend = self._blend
         if len(fresh):
-            blend = entered(blend, self._known, features(catalog, fresh))
+            blend = entered(blend, self._known, features(catalog, fresh, self._content))
             grown[fresh] = np.arange(self._known, self._known + len(fresh), dtype=np.int32)
             to_catalog = np.concatenate([to_catalog, fresh])
         reach = _Reach(blend, grown, to_catalog, fresh, catalog.current.view[fresh].copy())

@@ -207,7 +207,7 @@ def test_percentiles_and_timed_facets_follow_by_their_jobs() -> None:
     facet = {"name": "spend", "kind": "sum", "section": "value", "refresh": "every 1h"}
     with Limner.open(config=parse({"store": "memory:", "facet": [facet]})) as app:
         found = app.jobs()
-        names = ["facet.spend", "population", "retention", "snapshot"]
+        names = ["content", "facet.spend", "population", "retention", "snapshot"]
         assert [run.name for run in found.runs()] == names
         app.record(
             [
