@@ -46,8 +46,8 @@ def bootstrap_interval(
     if len(sample) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     mean = float(sample.mean())
-    sizes: F64 = np.ones(len(sample))
-    if users is not None:
+    sizes: F64 | None = None
+    if users is not None and len(np.unique(users)) < len(sample):
         _, owner = np.unique(np.asarray(users), return_inverse=True)
         sizes = np.bincount(owner).astype(np.float64)
         sample = np.bincount(owner, sample).astype(np.float64)
@@ -58,7 +58,8 @@ def bootstrap_interval(
     for start in range(0, resamples, step):
         stop = min(resamples, start + step)
         drawn = rng.integers(0, n, size=(stop - start, n))
-        means[start:stop] = sample[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+        counts = n if sizes is None else sizes[drawn].sum(axis=1)
+        means[start:stop] = sample[drawn].sum(axis=1) / counts
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
 
