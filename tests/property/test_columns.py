@@ -17,9 +17,9 @@ from limner.config import parse
 from limner.events.batch import DAY, EventBatch
 from limner.events.matching import Column
 from limner.profile import facets, portrait
-from limner.profile.columns import vectorised
 from limner.profile.facet import Facet, Slot
 from limner.profile.merge import NEVER
+from limner.profile.offered import vectorised
 from limner.profile.population import FEWEST, Population
 from limner.profile.standing import STANDINGS, everything
 from limner.profile.state import ProfileState
@@ -40,6 +40,13 @@ CONFIG = parse({"facet": [
     {"name": "f_kinds", "kind": "distinct", "section": "behaviour", "key": "item.type"},
     {"name": "f_opinions", "kind": "preference", "section": "interests"},
     {"name": "f_places", "kind": "count", "section": "behaviour", "key": "properties.place"},
+    {"name": "f_quantiles", "kind": "quantiles", "section": "value", "bound": 6},
+    {"name": "f_where", "kind": "places", "section": "basic", "key": "properties.place",
+     "half_life": "2d"},
+    {"name": "f_cells", "kind": "places", "section": "basic", "cell": 2, "half_life": "2d",
+     "of": ["value", "properties.discount"]},
+    {"name": "f_ties", "kind": "ties", "section": "behaviour", "half_life": "2d",
+     "weights": {"follow": 0.5, "unfollow": -0.5, "share": 0.5, "like": 0.5}},
 ]})  # fmt: skip
 SHOP = facets.build(CONFIG.facet)
 

@@ -18,9 +18,9 @@ from limner.events.expression import Field, Node, Part, parse, problem, unknown,
 from limner.events.log import Position
 from limner.events.matching import Column, matches, numbers
 from limner.profile.clusters import marks_of
-from limner.profile.columns import key_words
 from limner.profile.facet import SECTIONS
 from limner.profile.facets.affinity import Affinity
+from limner.profile.offered import key_words
 from limner.profile.population import Mark, Population
 from limner.profile.rows import Pseudonyms
 from limner.profile.standing import everything, graded

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import cache, partial, singledispatch
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy  # its parts are loaded when used: opening a store should not wait for them
 
-from limner.events.arrays import Vocabulary
+import limner.profile.mapped_columns  # noqa: F401  # kinds registered there
 from limner.events.batch import DAY, F64, I64, Bool
 from limner.events.matching import Column, numbers
-from limner.profile.facet import Facet, FacetConfig, Reader, duration
+from limner.profile.facet import duration
 from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.counting import Count, Frequency, Histogram, Recency
 from limner.profile.facets.declared import NAMES, VALUES, Declared
 from limner.profile.facets.history import History
-from limner.profile.facets.keyed import HOURS, Keys, keys_of
+from limner.profile.facets.keyed import HOURS, keys_of
 from limner.profile.facets.money import PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import REGISTERS, Distinct, Moments, estimated
 from limner.profile.facets.opinion import Preference, Sentiment
@@ -32,19 +32,17 @@ from limner.profile.facets.sessions import Sessions
 from limner.profile.facets.taste import NEWEST as TASTED
 from limner.profile.facets.taste import InterestVector, drift, unit
 from limner.profile.merge import NEVER
-from limner.profile.users import Offer, SlotColumn, Users, read_one_by_one
+from limner.profile.offered import (
+    key_words,
+    number_column,
+    offered,
+    path_of,
+    spread,
+    sums,
+    vectorised,
+)
+from limner.profile.users import Offer, SlotColumn, Users
 from limner.profile.words import WEEKDAYS
-
-
-@singledispatch
-def offered(facet: Reader, users: Users) -> Offer:
-    """The slots of a facet by path ("section.name"), each read when it is called."""
-    return read_one_by_one(facet, users)
-
-
-def vectorised(facet: Reader) -> bool:
-    """Whether there is a faster way to read this facet of many users than one by one."""
-    return offered.dispatch(type(facet)) is not offered.dispatch(object)
 
 
 def facet_slots(users: Users, wanted: Collection[str]) -> Offer:
@@ -63,24 +61,6 @@ def facet_slots(users: Users, wanted: Collection[str]) -> Offer:
     return found
 
 
-def _path(config: FacetConfig, name: str = "") -> str:
-    return f"{config.section}.{name or config.name}"
-
-
-def _number(
-    facet: Facet,
-    users: Users,
-    value: npt.NDArray[Any],
-    known: Bool,
-    n: npt.NDArray[Any],
-    newest: I64,
-    half_life: float | None = None,
-    sure: npt.NDArray[Any] | None = None,
-) -> SlotColumn:
-    certain = users.confidence(n if sure is None else sure, newest, half_life)
-    return SlotColumn(known, numbers(value, known), n, newest, certain, facet.name)
-
-
 @offered.register
 def _(facet: History, users: Users) -> Offer:
     def read() -> SlotColumn:
@@ -95,7 +75,7 @@ def _(facet: History, users: Users) -> Offer:
         count = np.bincount(who, minlength=len(users))
         return {"": replace(numbers(count, n > 0), present=count > 0)}
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -115,7 +95,7 @@ def _(facet: Declared, users: Users) -> Offer:
         )
 
     names = users.vocabulary(NAMES).values
-    return {_path(config, name): partial(read, code) for code, name in enumerate(names) if name}
+    return {path_of(config, name): partial(read, code) for code, name in enumerate(names) if name}
 
 
 @offered.register
@@ -123,7 +103,7 @@ def _(facet: Count, users: Users) -> Offer:
     def read() -> SlotColumn:
         n, newest = users.fixed(facet.name, "n", "t")
         if not facet.config.key:
-            return _number(facet, users, n, n > 0, n, newest)
+            return number_column(facet, users, n, n > 0, n, newest)
         sure, names = (
             users.confidence(n, newest),
             key_words(keys_of(facet.config), users.vocabulary),
@@ -134,28 +114,9 @@ def _(facet: Count, users: Users) -> Offer:
         (n,) = users.fixed(facet.name, "n")
         code = key_words(keys_of(facet.config), users.vocabulary).code(key)
         who, values = users.state.pools[facet.name].find(users.rows, code)
-        return {"": _spread(users, who, values["count"], n > 0)}
+        return {"": spread(users, who, values["count"], n > 0)}
 
-    return {_path(facet.config): read}
-
-
-def key_words(keys: Keys, vocabulary: Callable[[str], Vocabulary]) -> Vocabulary:
-    """What keys are called, by their codes."""
-    if keys.texts:
-        return vocabulary(keys.texts[0][1])
-    return Vocabulary(keys.names(None))  # type: ignore[arg-type]  # hours and ranges ask nobody
-
-
-def _sums(users: Users, owner: I64, values: npt.NDArray[Any]) -> F64:
-    """The sum of each user's values."""
-    return np.asarray(np.bincount(owner, weights=values, minlength=len(users)), dtype=np.float64)
-
-
-def _spread(users: Users, who: I64, values: npt.NDArray[Any], known: Bool) -> Column:
-    """A number for those who have a key, 0 for the others that the slot is known of."""
-    out, present = np.zeros(len(users)), np.zeros(len(users), dtype=bool)
-    out[who], present[who] = values, True
-    return replace(numbers(out, known), present=present & known)
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -163,9 +124,9 @@ def _(facet: Recency, users: Users) -> Offer:
     def read() -> SlotColumn:
         n, newest = users.fixed(facet.name, "n", "t")
         days = (users.now - newest.astype(np.float64)) / DAY
-        return _number(facet, users, days, n > 0, n, newest)
+        return number_column(facet, users, days, n > 0, n, newest)
 
-    return {_path(facet.config, "days_since_" + facet.name): read}
+    return {path_of(facet.config, "days_since_" + facet.name): read}
 
 
 @offered.register
@@ -183,7 +144,7 @@ def _(facet: Histogram, users: Users) -> Offer:
         count = bins[:, names.index(key)] if key in names else np.zeros(len(users))
         return {"": replace(numbers(count, n > 0), present=count > 0)}
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -193,9 +154,9 @@ def _(facet: Frequency, users: Users) -> Offer:
     def read() -> SlotColumn:
         state = users.state_of(facet, "first", "recent")
         n, newest = state["n"], state["t"]
-        return _number(facet, users, facet.per_day(state, users.now), n > 0, n, newest, half)
+        return number_column(facet, users, facet.per_day(state, users.now), n > 0, n, newest, half)
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -203,10 +164,10 @@ def _(facet: Moments, users: Users) -> Offer:
     def read(which: int) -> SlotColumn:
         state = users.state_of(facet, "powers")
         n, newest = state["n"], state["t"]
-        return _number(facet, users, facet.of(state)[which], n > 0, n, newest)
+        return number_column(facet, users, facet.of(state)[which], n > 0, n, newest)
 
     names = (facet.name + ending for ending in ("", "_variance", "_skew"))
-    return {_path(facet.config, name): partial(read, which) for which, name in enumerate(names)}
+    return {path_of(facet.config, name): partial(read, which) for which, name in enumerate(names)}
 
 
 @offered.register
@@ -217,12 +178,12 @@ def _(facet: Distinct, users: Users) -> Offer:
         n, newest = users.fixed(facet.name, "n", "t")
         owner, _, values = users.entries(facet.name)
         empty = REGISTERS - np.bincount(owner, minlength=len(users))
-        rest = _sums(users, owner, np.exp2(-values["rank"].astype(np.float64)))
+        rest = sums(users, owner, np.exp2(-values["rank"].astype(np.float64)))
         different = estimated(rest, empty)
         different = np.round(np.minimum(different, n) if items else different)
-        return _number(facet, users, different, n > 0, n, newest)
+        return number_column(facet, users, different, n > 0, n, newest)
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -236,10 +197,10 @@ def _(facet: Preference, users: Users) -> Offer:
         (n,) = users.fixed(facet.name, "n")
         code = key_words(keys_of(facet.config, "item_id"), users.vocabulary).code(key)
         who, values = users.state.pools[facet.name].find(users.rows, code)
-        found = _spread(users, who, values["opinion"], n > 0)
+        found = spread(users, who, values["opinion"], n > 0)
         return {"": replace(found, present=found.known & (found.values != 0))}
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -248,9 +209,11 @@ def _(facet: Sentiment, users: Users) -> Offer:
         n, newest, mood, texts = users.fixed(facet.name, "n", "t", "mood", "texts")
         known = (n > 0) & (texts != 0)
         value = np.divide(mood, texts, out=np.zeros(len(users)), where=known)
-        return _number(facet, users, value, known, n, newest, duration(facet.config.half_life))
+        return number_column(
+            facet, users, value, known, n, newest, duration(facet.config.half_life)
+        )
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -270,7 +233,7 @@ def _(facet: Sessions, users: Users) -> Offer:
         stops = np.append(begins[1:], len(order)) - 1 if len(order) else begins
         sessions = np.bincount(owner[begins], minlength=len(users)).astype(np.float64)
         lasted = (ends[stops] - starts[begins]).astype(np.float64)
-        return sessions, _sums(users, owner[begins], lasted)
+        return sessions, sums(users, owner[begins], lasted)
 
     def read(name: str) -> SlotColumn:
         n, newest, worth = users.fixed(facet.name, "n", "t", "worth")
@@ -290,11 +253,11 @@ def _(facet: Sessions, users: Users) -> Offer:
             value, known = worth / per, known & (worth != 0)
         elif name == f"{basket}_dwell":
             value = lasted
-        return _number(facet, users, value, known, n, newest, sure=sessions)
+        return number_column(facet, users, value, known, n, newest, sure=sessions)
 
     names = [facet.name, f"{basket}_size", f"{basket}_value"]
     names += [] if facet.grouped else [f"{basket}_dwell"]
-    return {_path(config, name): partial(read, name) for name in names}
+    return {path_of(config, name): partial(read, name) for name in names}
 
 
 @offered.register
@@ -339,7 +302,7 @@ def _(facet: InterestVector, users: Users) -> Offer:
         return {"": replace(numbers(np.zeros(len(users)), nothing), present=nothing)}
 
     endings = ("", "_short", "_drift")
-    return {_path(facet.config, facet.name + ending): partial(read, ending) for ending in endings}
+    return {path_of(facet.config, facet.name + ending): partial(read, ending) for ending in endings}
 
 
 @offered.register
@@ -351,8 +314,8 @@ def _(facet: Affinity, users: Users) -> Offer:
         """(users, keys, positive weights, their sums by user); columns short and long."""
         owner, keys, values = users.entries(facet.name)
         positive = np.maximum(facet.weights_of(values, users.now), 0)
-        sums = [_sums(users, owner, w) for w in positive.T]
-        return owner, keys, positive, np.stack(sums, axis=1)
+        whole = [sums(users, owner, w) for w in positive.T]
+        return owner, keys, positive, np.stack(whole, axis=1)
 
     @cache
     def known() -> Bool:
@@ -374,7 +337,7 @@ def _(facet: Affinity, users: Users) -> Offer:
         weight = facet.weights_of(values, users.now)
         return _Lazy(
             {
-                "weight": lambda: _spread(users, who, weight[:, 1], known()),
+                "weight": lambda: spread(users, who, weight[:, 1], known()),
                 "share": lambda: share(who, weight, 1),
                 "": lambda: share(who, weight, 1),
                 "recent_share": lambda: share(who, weight, 0),
@@ -385,7 +348,7 @@ def _(facet: Affinity, users: Users) -> Offer:
     def share(who: I64, weight: F64, which: int) -> Column:
         total = totals()[3]
         shares = np.maximum(weight[:, which], 0) / np.maximum(total[who, which], 1e-300)
-        return _spread(users, who, shares, known())
+        return spread(users, who, shares, known())
 
     def against_all(who: I64, weight: F64, code: int) -> Column:
         own = share(who, weight, 1)
@@ -399,12 +362,12 @@ def _(facet: Affinity, users: Users) -> Offer:
         owner, _, positive, total = totals()
         shares = positive / np.maximum(total[owner], 1e-300)
         apart = np.abs(shares[:, 0] - shares[:, 1])
-        moved = 0.5 * _sums(users, owner, apart)
+        moved = 0.5 * sums(users, owner, apart)
         moved = np.where(total[:, 0] > 0, moved, 0.0)
         certain = users.confidence(n, newest, duration(config.short_half_life))
         return SlotColumn(known(), numbers(moved, known()), n, newest, certain, facet.name)
 
-    return {_path(config): read, _path(config, facet.name + "_drift"): drift}
+    return {path_of(config): read, path_of(config, facet.name + "_drift"): drift}
 
 
 class _Lazy(dict[str, Any]):
@@ -421,16 +384,16 @@ def _(facet: Sum, users: Users) -> Offer:
 
     def total() -> SlotColumn:
         n, newest, spent = users.fixed(facet.name, "n", "t", "total")
-        return _number(facet, users, spent, n > 0, n, newest)
+        return number_column(facet, users, spent, n > 0, n, newest)
 
     def monthly() -> SlotColumn:
         state = users.state_of(facet, "recent")
         n, newest = state["n"], state["t"]
-        return _number(facet, users, facet.monthly(state, users.now), n > 0, n, newest, half)
+        return number_column(facet, users, facet.monthly(state, users.now), n > 0, n, newest, half)
 
     return {
-        _path(facet.config): total,
-        _path(facet.config, facet.name + "_monthly"): monthly,
+        path_of(facet.config): total,
+        path_of(facet.config, facet.name + "_monthly"): monthly,
     }
 
 
@@ -440,9 +403,11 @@ def _(facet: Rate, users: Users) -> Offer:
         n, newest, above, below = users.fixed(facet.name, "n", "t", "a", "b")
         known = (n > 0) & (below != 0)
         value = np.divide(above, below, out=np.zeros(len(users)), where=known)
-        return _number(facet, users, value, known, n, newest, duration(facet.config.half_life))
+        return number_column(
+            facet, users, value, known, n, newest, duration(facet.config.half_life)
+        )
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}
 
 
 @offered.register
@@ -455,10 +420,10 @@ def _(facet: PriceLevel, users: Users) -> Offer:
         shared = everybody[:, 0] > count
         owner, count, log, everybody = owner[shared], count[shared], log[shared], everybody[shared]
         apart = log - count * everybody[:, 1] / everybody[:, 0]
-        counted = _sums(users, owner, count)
-        sums = _sums(users, owner, apart)
+        counted = sums(users, owner, count)
+        total = sums(users, owner, apart)
         known = counted > 0
-        level = np.exp(np.divide(sums, counted, out=np.zeros(len(users)), where=known))
-        return _number(facet, users, level, known, n, newest)
+        level = np.exp(np.divide(total, counted, out=np.zeros(len(users)), where=known))
+        return number_column(facet, users, level, known, n, newest)
 
-    return {_path(facet.config): read}
+    return {path_of(facet.config): read}

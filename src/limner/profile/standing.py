@@ -23,11 +23,12 @@ from limner.events.arrays import Vocabulary
 from limner.events.batch import DAY, F64, I64
 from limner.events.matching import Column, numbers
 from limner.profile import clusters
-from limner.profile.columns import facet_slots, key_words
+from limner.profile.columns import facet_slots
 from limner.profile.facet import Section, Slot
 from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.money import TIERS, tier
 from limner.profile.merge import NEVER
+from limner.profile.offered import key_words
 from limner.profile.population import Cluster, Clusters, Population, PopulationConfig, StateView
 from limner.profile.users import Offer, SlotColumn, Users
 from limner.profile.words import percent, times

@@ -18,8 +18,9 @@ from limner.errors import ConfigError
 from limner.events.arrays import mixed
 from limner.events.batch import F64, I64
 from limner.profile import clusters
-from limner.profile.columns import facet_slots, key_words, offered, vectorised
+from limner.profile.columns import facet_slots
 from limner.profile.facets.affinity import Affinity
+from limner.profile.offered import key_words, offered, vectorised
 from limner.profile.population import GRID, Clusters, Population, PopulationConfig
 from limner.profile.standing import MEASURES, habits, interest_shares, rests_on
 from limner.profile.state import ProfileState

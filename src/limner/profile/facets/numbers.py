@@ -90,6 +90,7 @@ ACCURACY = 0.02
 _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _LEAST = 1e-9
 POINTS = (0.1, 0.25, 0.5, 0.75, 0.9)
+POINT_NAMES = tuple(f"p{point * 100:.0f}" for point in POINTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,7 @@ class Quantiles:
         counts = values["count"][order].astype(np.int64)
         middle = middles(keys[order].astype(np.int64))
         place = np.searchsorted(np.cumsum(counts), np.array(POINTS) * (counts.sum() - 1), "right")
-        names = [f"p{point * 100:.0f}" for point in POINTS]
-        found = dict(zip(names, middle[place].tolist(), strict=True))
+        found = dict(zip(POINT_NAMES, middle[place].tolist(), strict=True))
         said = (
             f"half are {money(found['p50'])} or less, most between "
             f"{money(found['p10'])} and {money(found['p90'])}"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from limner.errors import ConfigError
+from limner.events.batch import F64, I64
 from limner.profile.cells import MOST, said
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
-from limner.profile.merge import TIME, Column, Values, decayed
+from limner.profile.merge import TIME, Column, Values, decayed, scaled
 from limner.profile.pool import MapSpec
 from limner.profile.words import percent
 
@@ -62,6 +63,18 @@ class Places:
         texts = keys_of(self.config).texts
         return MapSpec((TIME, self.weight), self.config.bound, texts=texts)
 
+    def shares_of(self, values: Values, newest: I64, owner: I64, users: int) -> F64:
+        """The share of each entry at home hours and at all hours, (n, 2), of its `owner`'s whole.
+
+        `newest`: the time of each entry's owner's newest event, which shares do not depend on,
+        but which keeps weights from vanishing.
+        """
+        age = newest - values["t"]
+        weight = scaled(values["w"], age, self.weight)
+        whole = np.stack([np.bincount(owner, w, users) for w in weight.T], axis=1)
+        shares: F64 = np.round(weight / np.maximum(whole[owner], 1e-300), 9)
+        return shares
+
     def lift(self, events: Events) -> Lifted:
         index, keys = keys_of(self.config).of(events, events.where(self.config.where))
         hours = events.local_hours[index] % 24
@@ -76,20 +89,21 @@ class Places:
         if not n:
             return []
         keys, values = view.entries(self.name)
-        weight = decayed(values, self.weight, newest)
+        nobody = np.zeros(len(keys), dtype=np.int64)
+        shares = self.shares_of(values, np.full(len(keys), newest), nobody, 1)
         words = keys_of(self.config).names(view)
         names = [words[key] for key in keys.tolist()]
-        shares = np.round(weight / np.maximum(weight.sum(axis=0), 1e-300), 9)
         ranked = sorted(range(len(keys)), key=lambda i: (-shares[i, 1], names[i]))
         found = {names[i]: float(shares[i, 1]) for i in ranked[:SHOWN]}
-        column = 0 if weight[:, 0].any() else 1
+        column = 0 if shares[:, 0].any() else 1
         home = max(ranked, key=lambda i: shares[i, column])
         text = ", ".join(f"{name} ({percent(share)})" for name, share in list(found.items())[:4])
         half = duration(self.config.half_life)
         when = "evenings and nights" if column == 0 else "the whole day"
         called = said(names[home]) if self.config.cell else names[home]
         at_home = f"{called}: {percent(float(shares[home, column]))} of {when}"
-        error = view.error(self.name, newest) / float(weight[:, 1].sum()) or None
+        whole = float(decayed(values, self.weight, newest)[:, 1].sum())
+        error = view.error(self.name, newest) / whole or None
         return [
             self.config.slot(
                 found, text, n, newest, now, unit="share", half_life=half, error=error

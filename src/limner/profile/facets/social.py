@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from limner.events.batch import F64
 from limner.profile.events import TARGET, Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.keyed import keys_of
@@ -41,6 +42,10 @@ class Ties:
         texts = keys_of(self.config, TARGET).texts
         return MapSpec((TIME, self.weight), self.config.bound, texts=texts)
 
+    def strengths(self, values: Values, now: int) -> F64:
+        """The strength of each tie at `now`."""
+        return decayed(values, self.weight, now)
+
     def lift(self, events: Events) -> Lifted:
         weights = events.weights(self.config.weights)
         mask = events.where(self.config.where) & (weights != 0)
@@ -54,7 +59,7 @@ class Ties:
         if not n:
             return []
         keys, values = view.entries(self.name)
-        strength = decayed(values, self.weight, now)
+        strength = self.strengths(values, now)
         names = keys_of(self.config, TARGET).names(view)
         tied = [(names[k], float(w)) for k, w in zip(keys, strength, strict=True) if w > 0]
         # an erased user's name is empty
