@@ -18,12 +18,14 @@ from limner.events.batch import DAY, EventBatch
 from limner.events.matching import Column
 from limner.profile import facets, portrait
 from limner.profile.facet import Facet, Slot
+from limner.profile.facets.text import Topics
 from limner.profile.merge import NEVER
 from limner.profile.offered import vectorised
 from limner.profile.population import FEWEST, Population
 from limner.profile.standing import STANDINGS, everything
 from limner.profile.state import ProfileState
 from limner.profile.survey import survey
+from limner.profile.topics import TopicModel
 from limner.profile.users import SlotColumn, Users
 from limner.testing.laws import LAWS, START, Row, empty_state, event_rows, item_rows
 
@@ -45,10 +47,28 @@ CONFIG = parse({"facet": [
      "half_life": "2d"},
     {"name": "f_cells", "kind": "places", "section": "basic", "cell": 2, "half_life": "2d",
      "of": ["value", "properties.discount"]},
+    {"name": "f_words", "kind": "keywords", "section": "interests", "half_life": "2d",
+     "weights": {"review": 1.0, "view": 0.2, "dislike": -0.5}},
+    {"name": "f_topics", "kind": "topics", "section": "interests"},
     {"name": "f_ties", "kind": "ties", "section": "behaviour", "half_life": "2d",
      "weights": {"follow": 0.5, "unfollow": -0.5, "share": 0.5, "like": 0.5}},
 ]})  # fmt: skip
 SHOP = facets.build(CONFIG.facet)
+
+
+def of_words(*words: str, topics: int = 3, at: int = START) -> TopicModel:
+    """Topics of these words, each of a random few."""
+    draw = np.random.default_rng(len(words))
+    weights = draw.random((topics, len(words))) * (draw.random((topics, len(words))) < 0.6) + 1e-3
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    return TopicModel(words, draw.uniform(1, 3, len(words)), weights, at)
+
+
+for _facet in SHOP:
+    if isinstance(_facet, Topics):
+        _facet.learned[:] = [
+            of_words("lovely", "tea", "black", "coffee", "worst", "绿茶", "unread")
+        ]
 
 
 @dataclass(frozen=True)

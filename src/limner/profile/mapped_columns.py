@@ -1,4 +1,4 @@
-"""Many users' percentiles, places and ties at once, from the maps that hold them."""
+"""Many users' percentiles, places, ties and topics at once, from the maps that hold them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from limner.profile.facets.keyed import keys_of
 from limner.profile.facets.numbers import POINT_NAMES, POINTS, Quantiles, middles
 from limner.profile.facets.places import Places
 from limner.profile.facets.social import Ties
+from limner.profile.facets.text import Topics, told
 from limner.profile.merge import group_starts
 from limner.profile.offered import key_words, offered, path_of, spread, sums
 from limner.profile.users import Keyed, Offer, SlotColumn, Users
@@ -134,5 +135,53 @@ def _(facet: Ties, users: Users) -> Offer:
         strength = np.maximum(facet.strengths(values, users.now), 0)
         found = spread(users, who, strength, known())
         return {"": replace(found, present=found.known & (found.values > 0))}
+
+    return {path_of(facet.config): read}
+
+
+@offered.register
+def _(facet: Topics, users: Users) -> Offer:
+    source = facet.source
+    half = duration(source.config.half_life)
+    # the past does not know later topics (law 4)
+    model = facet.learned[-1] if facet.learned and facet.learned[-1].at <= users.now else None
+    names = list(model.names) if model is not None else []
+
+    @cache
+    def shares() -> F64:
+        """Lately and in the long run, (2, users, topics)."""
+        if model is None:
+            return np.zeros((2, len(users), 0))
+        owner, keys, values = users.entries(source.name)
+        (newest,) = users.fixed(source.name, "t")
+        words = key_words(source.keys, users.vocabulary).values
+        different, inverse = np.unique(keys, return_inverse=True)
+        places = model.places([words[key] for key in different.tolist()])[inverse]
+        return facet.shares_of(model, owner, places, values, newest[owner], len(users))
+
+    def known() -> Bool:
+        return np.asarray(told(shares()[1]).any(axis=1), dtype=bool)
+
+    def read() -> SlotColumn:
+        n, newest = users.fixed(source.name, "n", "t")
+        sure, words = users.confidence(n, newest, half), Vocabulary(dict.fromkeys(names))
+        return SlotColumn(known(), None, n, newest, sure, source.name, keyed, words)
+
+    def keyed(key: str) -> Mapping[str, Column]:
+        nothing = np.zeros(len(users))
+        recent, lasting = shares()[:, :, names.index(key)] if key in names else (nothing, nothing)
+        there = told(lasting)
+        share, lately = (
+            replace(numbers(np.where(there, x, 0.0), known()), present=there)
+            for x in (lasting, recent)
+        )
+        other = replace(share, known=np.zeros(len(users), dtype=bool))
+        return {
+            "": share,
+            "weight": share,
+            "share": share,
+            "recent_share": lately,
+            "against_all": other,
+        }
 
     return {path_of(facet.config): read}

@@ -75,7 +75,7 @@ def scaled(values: npt.NDArray[Any], age: npt.NDArray[Any], column: Column) -> n
     return out
 
 
-def decayed(values: Values, column: Column, now: int) -> npt.NDArray[Any]:
+def decayed(values: Values, column: Column, now: int | I64) -> npt.NDArray[Any]:
     """A decayed column of rows or entries as of `now` (µs), float64; their times are in "t"."""
     age = np.maximum(now - values["t"].astype(np.float64), 0)
     return scaled(values[column.name].astype(np.float64), age, column)

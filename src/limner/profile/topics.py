@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded when used: opening a store should not wait for them
 
 from limner.errors import MissingExtra, ModelError, StoreCorrupt
 from limner.events.batch import F64, I64
@@ -61,24 +62,27 @@ class TopicModel:
         gram = self.weights @ self.weights.T
         return np.asarray(np.linalg.cholesky(gram + 1e-9 * np.eye(len(gram))).T, dtype=np.float64)
 
-    def shares(self, words: Sequence[str], weights: F64) -> F64:
-        """The share of each topic in a bag of words (n,), (n, m) for m weights each; sums to 1.
+    def places(self, words: Sequence[str]) -> I64:
+        """Where each of these is among the model's words, −1 if it is not."""
+        return np.array([self._place.get(word, -1) for word in words], dtype=np.int64)
 
-        Non-negative least squares. A bag without any known word has shares of 0.
+    def shares(self, owner: I64, places: I64, weights: F64, bags: int) -> F64:
+        """The share of each topic in bags of words, (bags, topics); sums to 1.
+
+        Bag `owner[i]` has the word at `places[i]` with `weights[i]`. Non-negative least squares
+        of the TF-IDF weights. A bag without any known word has shares of 0.
         """
         from scipy.optimize import nnls  # here, since opening a store would wait for it
 
-        known = [(self._place[word], i) for i, word in enumerate(words) if word in self._place]
-        bags = weights.reshape(len(words), -1)
-        out = np.zeros((len(self.weights), bags.shape[1]))
-        if known:
-            place, rows = np.array(known).T
-            seen = np.maximum(bags[rows], 0) * self.idf[place, None]
-            aim = np.linalg.solve(self._root.T, self.weights[:, place] @ seen)
-            for column in range(bags.shape[1]):
-                mix, _ = nnls(self._root, aim[:, column])
-                out[:, column] = mix / max(mix.sum(), 1e-300)
-        return out.reshape(len(self.weights), *weights.shape[1:])
+        known = places >= 0
+        place, seen = places[known], np.maximum(weights[known], 0) * self.idf[places[known]]
+        bag = scipy.sparse.csr_array((seen, (owner[known], place)), (bags, len(self.words)))
+        aims = np.linalg.solve(self._root.T, np.asarray(bag @ self.weights.T).T).T
+        mix = np.zeros(aims.shape)
+        for row in np.flatnonzero(aims.any(axis=1)).tolist():
+            mix[row], _ = nnls(self._root, aims[row])
+        out: F64 = mix / np.maximum(mix.sum(axis=1, keepdims=True), 1e-300)
+        return out
 
     def only(self, words: Collection[str]) -> TopicModel:
         """The same topics of these words alone."""

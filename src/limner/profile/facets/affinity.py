@@ -73,7 +73,7 @@ class Affinity:
         entries: Values = {"t": events.time[index], "w": w}
         return Lifted(events.unique(index), {}, entries=(index, keys, entries))
 
-    def weights_of(self, values: Values, now: int) -> F64:
+    def weights_of(self, values: Values, now: int | I64) -> F64:
         """The weights of entries at `now`, (n, 2): short and long."""
         return decayed(values, self.weight, now)
 

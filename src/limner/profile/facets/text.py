@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from limner.events.batch import F64, I64, Bool
 from limner.profile.events import Events
 from limner.profile.facet import Entry, FacetConfig, Lifted, Slot, View, duration
 from limner.profile.facets.affinity import Affinity
-from limner.profile.merge import Column
+from limner.profile.merge import Column, Values
 from limner.profile.topics import TopicModel
 from limner.profile.words import percent
 
@@ -42,6 +43,23 @@ class Topics:
     def lift(self, events: Events) -> Lifted:
         return Lifted(np.empty(0, dtype=np.int64), {})
 
+    def shares_of(
+        self,
+        model: TopicModel,
+        owner: I64,
+        places: I64,
+        values: Values,
+        newest: int | I64,
+        users: int,
+    ) -> F64:
+        """Lately and in the long run, the share of each topic, (2, users, topics).
+
+        `owner[i]` has the keyword at `places[i]` of the model's. `newest`: the time of the
+        owner's newest event, on which shares do not depend.
+        """
+        weights = self.source.weights_of(values, newest)
+        return np.stack([model.shares(owner, places, w, users) for w in weights.T])
+
     def read(self, view: View, now: int) -> list[Slot]:
         state = view.fixed(self.source.name)
         n, newest = int(state["n"][0]), int(state["t"][0])
@@ -50,12 +68,13 @@ class Topics:
         model = self.learned[-1]
         if model.at > now:  # the past does not know later topics (law 4)
             return []
-        keys, weights = self.source.weights_now(view, newest)
-        words = self.source.keys.names(view)
-        order = np.argsort([words[key] for key in keys], kind="stable")
-        shares = model.shares([words[keys[i]] for i in order], weights[order])
-        recent, lasting = shares.T
-        ranked = sorted(np.flatnonzero(np.round(lasting, 6) > 0.01), key=lambda k: -lasting[k])
+        keys, values = view.entries(self.source.name)
+        names = self.source.keys.names(view)
+        places = model.places([names[key] for key in keys.tolist()])
+        recent, lasting = self.shares_of(
+            model, np.zeros(len(keys), dtype=np.int64), places, values, newest, 1
+        )[:, 0]
+        ranked = sorted(np.flatnonzero(told(lasting)), key=lambda k: -lasting[k])
         entries = [
             Entry(model.names[k], float(lasting[k]), float(lasting[k]), float(recent[k]))
             for k in ranked
@@ -70,3 +89,9 @@ class Topics:
                 unit="share", half_life=half, facet=self.source.name,
             )
         ]  # fmt: skip
+
+
+def told(share: F64) -> Bool:
+    """Which shares are large enough to be told."""
+    large: Bool = np.round(share, 6) > 0.01
+    return large
