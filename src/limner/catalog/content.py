@@ -59,7 +59,7 @@ def said(described: Mapping[str, Any]) -> Said:
     >>> said({"title": "Green tea", "brand": "Koi", "image": "tea.png"}).parts
     {'text': 'Green tea', 'image': 'tea.png'}
     >>> said({"type": "tea", "brand": "Koi", "price": 4.5}).parts
-    {'text': 'tea, Koi'}
+    {'text': 'Koi, tea'}
     """
     prose: list[str] = []
     empty = []
