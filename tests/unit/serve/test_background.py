@@ -41,7 +41,7 @@ def test_one_training_at_a_time_and_it_can_be_stopped(
 ) -> None:
     begun = threading.Event()
 
-    def forever(*, progress: Progress) -> None:
+    def forever(*, start: str, progress: Progress) -> None:
         for step in range(10_000):
             progress("endless", step, 10_000)
             begun.set()

@@ -223,6 +223,7 @@ def test_small_commits_are_merged_by_the_way(
     monkeypatch.setattr("limner.stores.sqlite_log.SEGMENT_ROWS", 64)
     for number in range(100):
         store.log.append(batch(row(number)))
+        store.log.join()  # what is merged beside the writer is done before the next commit
     assert segments(path) == [(0, 64), (64, 32), *((first, 1) for first in range(96, 100))]
     assert [found["timestamp"] % 10**9 for found in contents(store.log)] == list(range(100))
 
