@@ -61,7 +61,7 @@ class SequenceConfig:
     do those better); `half_life_days`: of the popularity in the output bias, and `popularity`
     whether there is one; `holdout`: the share of users whose last moment is held out where nothing
     else is given to stop on; `threads`: PyTorch's, at most; `device`: "cpu", "cuda", …;
-    `bfloat16`: matrix products in it; `compile`: by `torch.compile`.
+    `bfloat16`: matrix products in it.
     """
 
     kind: Kind = "transformer"
@@ -86,7 +86,6 @@ class SequenceConfig:
     threads: int = 1
     device: str = "cpu"
     bfloat16: bool = False
-    compile: bool = False
     seed: int = 0
 
     @property
