@@ -79,20 +79,17 @@ def train(
     checkpoint: Path | None = None,
     fingerprint: str = "",
 ) -> tuple[Params, Curve]:
-    """Train `params` in place of none; (the best parameters, what happened).
+    """Train from `params`, which change; (the best parameters, what happened).
 
     With `checkpoint`, a folder, all that is needed to go on is written after each pass, and a run
     of the same `fingerprint` that finds it goes on from there; it is removed at the end.
     """
     torch = torch_()
     rank, world = _place()
-    for tensor in params.values():
-        tensor.requires_grad_(True)
-    names = list(params)
+    tensors = [tensor.requires_grad_(True) for tensor in params.values()]
     optimizer = torch.optim.AdamW(
-        [params[name] for name in names], lr=config.rate, weight_decay=config.weight_decay,
-        betas=(0.9, 0.98),
-    )  # fmt: skip
+        tensors, lr=config.rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+    )
     curve, kept, first = Curve(), dict[str, Any](), 0
     if checkpoint is not None and _same(checkpoint, fingerprint):
         curve, kept, first = _read(checkpoint, params, optimizer)
@@ -117,8 +114,8 @@ def train(
                     if loss is not None:
                         (loss / together).backward()  # type: ignore[no-untyped-call]
                         total, weight = total + float(loss.detach()), weight + 1
-                _average([params[name] for name in names], world)
-                torch.nn.utils.clip_grad_norm_([params[name] for name in names], CLIP)
+                _average(tensors, world)
+                torch.nn.utils.clip_grad_norm_(tensors, CLIP)
                 optimizer.step()
                 progress(what, number * len(batches) + min(at + stride, len(batches)),
                          config.passes * len(batches))  # fmt: skip
@@ -129,14 +126,14 @@ def train(
                     curve.value.append(work.value())
                 if curve.best < 0 or curve.value[-1] < curve.value[curve.best]:
                     curve.best = number
-                    kept = {name: params[name].detach().clone() for name in names}
+                    kept = {name: tensor.detach().clone() for name, tensor in params.items()}
                 if number - curve.best >= config.patience:
                     break
             if checkpoint is not None and rank == 0 and number + 1 < config.passes:
                 _write(checkpoint, fingerprint, params, kept, optimizer, curve)
     if checkpoint is not None and rank == 0:
         shutil.rmtree(checkpoint, ignore_errors=True)
-    return kept or {name: params[name].detach() for name in names}, curve
+    return kept or {name: tensor.detach() for name, tensor in params.items()}, curve
 
 
 def schedule(share: float) -> float:

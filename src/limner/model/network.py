@@ -368,11 +368,9 @@ def ask(
     rng: np.random.Generator,
     *,
     dropout: float,
-    seed: int | None = None,
 ) -> Asked:
-    """Run a batch through the model: logits of all items, or of drawn ones, at each asked state.
-
-    With `seed` the items drawn depend on it alone, so that two models can be asked the same.
+    """Run a batch through the model: logits of all items, or of some that `rng` draws, at each
+    asked state.
     """
     torch = torch_()
     device = params["items"].device
@@ -381,8 +379,6 @@ def ask(
         drawn = np.arange(n_items)
         used, place = drawn, drawn
     else:
-        if seed is not None:
-            rng = np.random.default_rng(int(seed))
         points = rng.random(config.negatives) * candidates.cumulative[-1]
         drawn = np.searchsorted(candidates.cumulative, points).clip(max=n_items - 1)
         # Vectors are built once for the items this batch touches, not for the whole catalogue.

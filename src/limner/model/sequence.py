@@ -21,6 +21,7 @@ from limner.model.artifacts import read_json, write_json
 from limner.model.loop import Curve, LoopConfig, Work, threads, train
 from limner.model.moments import starts
 from limner.model.network import (
+    Asked,
     Candidates,
     ItemTable,
     Params,
@@ -108,16 +109,9 @@ class SequenceModel:
         Judged by NDCG@10 on `held` (histories, and what came next) if that is given, else by the
         loss on the last moments of some users, which are then not learned from.
         """
-        torch = torch_()
         self.attributes = {name: list(values) for name, values in features.values.items()}
-        sizes = {name: len(values) for name, values in self.attributes.items() if values}
-        content = {name: vectors.shape[1] for name, vectors in features.vectors.items()}
         self.kinds = np.unique(data.weights) if len(data.weights) else np.zeros(1)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)
-            self.params = new_params(
-                self.config, data.n_items, sizes, content=content, kinds=len(self.kinds)
-            )
+        self.params = self._fresh(data, features)
         self._train(data, features, progress, held=held)
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
@@ -229,6 +223,17 @@ class SequenceModel:
             ) from error
 
     # ------------------------------------------------------------ inside
+
+    def _fresh(self, data: Interactions, features: ItemFeatures) -> Params:
+        """What a training starts from."""
+        torch = torch_()
+        sizes = {name: len(values) for name, values in self.attributes.items() if values}
+        content = {name: vectors.shape[1] for name, vectors in features.vectors.items()}
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            return new_params(
+                self.config, data.n_items, sizes, content=content, kinds=len(self.kinds)
+            )
 
     def _kinds_of(self, weights: F64) -> I64:
         """The kind of each event: that of the nearest weight known."""
@@ -370,11 +375,14 @@ class SequenceModel:
             again = batch_of(moments, every[rng.integers(0, len(every), len(which))], rng=rng)
             if not len(again.pair_item):
                 return found
-            old = ask(params, config, table, again, candidates, rng, dropout=0.0, seed=which[0])
+
+            def asked_again(of: Params) -> Asked:
+                drawn = np.random.default_rng(int(which[0]))  # both are asked the same items
+                return ask(of, config, table, again, candidates, drawn, dropout=0.0)
+
+            old = asked_again(params)
             with torch.no_grad():
-                known = ask(
-                    teacher, config, table, again, candidates, rng, dropout=0.0, seed=which[0]
-                )
+                known = asked_again(teacher)
             kept = loss_of(params, config, old, again, candidates)
             return found + kept + config.distil * divergence(known.logits, old.logits)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from limner.errors import ModelError, NotFound
 from limner.events.batch import F64
-from limner.metrics.splits import Truth
 from limner.model import registry
 from limner.model.artifacts import verify
 from limner.model.network import Params
-from limner.model.protocol import History, Interactions, ItemFeatures, Progress
+from limner.model.protocol import Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
 
 PART = "sequence"
@@ -70,23 +69,13 @@ class Transferred(SequenceModel):
         super().__init__(replace(source.config, seed=seed))
         self.source = source
 
-    def _train(
-        self,
-        data: Interactions,
-        features: ItemFeatures,
-        progress: Progress,
-        *,
-        held: tuple[Sequence[History], Truth] | None = None,
-        since: int | None = None,
-    ) -> None:
-        if since is None:
-            self.params = start_from(
-                self.params,
-                self.source.params,
-                attributes=(self.attributes, self.source.attributes),
-                kinds=(self.kinds, self.source.kinds),
-            )
-        super()._train(data, features, progress, held=held, since=since)
+    def _fresh(self, data: Interactions, features: ItemFeatures) -> Params:
+        return start_from(
+            super()._fresh(data, features),
+            self.source.params,
+            attributes=(self.attributes, self.source.attributes),
+            kinds=(self.kinds, self.source.kinds),
+        )
 
 
 def source_of(said: str, home: Path | None) -> SequenceModel:
