@@ -163,19 +163,18 @@ def something_to_learn_from(app: Limner, progress: Progress) -> Lesson:
 def _families(app: Limner, attributes: ItemFeatures, start: str = "") -> dict[str, Model]:
     from limner.model.training import families
 
-    models = families(attributes, seed=app.config.train.seed)
+    settings = app.config.train
+    models = families(attributes, seed=settings.seed, sequence=settings.sequence)
     if start:
         from limner.model.transfer import Transferred, source_of
 
-        if "sequence" not in models or not app.config.train.sequence:
+        if "sequence" not in models:
             raise UsageError(
                 "there is no sequence model here that could start from another",
                 mend="pip install 'limner[model]', and leave train.sequence on",
             )
         source = source_of(start, app.store.home)
-        models["sequence"] = Transferred(source, seed=app.config.train.seed)
-    if not app.config.train.sequence:
-        models.pop("sequence", None)
+        models["sequence"] = Transferred(source, seed=settings.seed)
     return models
 
 

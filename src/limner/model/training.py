@@ -22,19 +22,20 @@ QUESTIONS = 6_000
 """How often, and at most how many times in all, the blend's weights are asked what comes next."""
 
 
-def families(features: ItemFeatures, *, seed: int = 0) -> dict[str, Model]:
+def families(features: ItemFeatures, *, seed: int = 0, sequence: bool = True) -> dict[str, Model]:
     """One new model of each family that can work here, by name.
 
     Without attributes or content vectors there is no content part; without PyTorch (the extra
-    `model`) no sequence part: the weights of the others are then learned without it. In large
-    catalogues ease and transitions take minutes to solve, and no set of baskets has shown that
-    they are worth it.
+    `model`), or where `sequence` is False, no sequence part, and PyTorch is not loaded: the weights
+    of the others are then learned without it. In large catalogues ease and transitions take minutes
+    to solve, and no set of baskets has shown that they are worth it.
     """
     large = len(features.available) > SMALL
     out: dict[str, Model] = {}
     for name, make in FAMILIES.items():
         if name == "sequence":
-            if importlib.util.find_spec("torch") and importlib.util.find_spec("safetensors"):
+            found = map(importlib.util.find_spec, ("torch", "safetensors"))
+            if sequence and all(found):
                 out[name] = SequenceModel(SequenceConfig(seed=seed))
         elif name in ("ease", "transitions"):
             if not large:
