@@ -66,7 +66,8 @@ class TrainConfig:
 
     `sequence`: whether the sequence model takes part, if PyTorch is installed. `seed` makes runs
     repeatable. `refresh`: when a server trains by itself, "every …" or "cron …"; "" for never;
-    `update`: the same of learning what is new, which `gate` lets into use. `keep`: how many
+    `update`: the same of learning what is new, which `gate` lets into use. `vector`: when the
+    model's view of a user is brought up to date, a policy as facets have. `keep`: how many
     versions are kept.
     """
 
@@ -74,6 +75,7 @@ class TrainConfig:
     seed: int = 0
     refresh: str = ""
     update: str = ""
+    vector: str = "on_read"
     keep: int = 10
     gate: GateConfig = field(default_factory=GateConfig)
 
@@ -232,6 +234,7 @@ def _check_numbers(config: Config, where: str) -> None:
         ("encoders.refresh", config.encoders.refresh),
     ):
         Refresh.timed(text, f"{where}, {key}")
+    Refresh.parse(config.train.vector, f"{where}, train.vector")
     if config.train.keep < 2:
         raise ConfigError(
             f"train.keep = {config.train.keep} is too small",

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from limner.app import encoding, judged
+from limner.app import encoding, judged, vectors
 from limner.errors import LimnerError, NotFound, UsageError
+from limner.profile.facets.vector import VECTOR
 from limner.profile.refresh import Refresh
 from limner.stores import Store
 
@@ -179,6 +180,9 @@ def jobs_of(
         timed = Refresh.timed(text)
         if timed is not None:
             found.append(Job(name, timed, run))
+    vector = Refresh.parse(config.train.vector)
+    if vector.mode in ("every", "cron"):
+        found.append(Job(VECTOR, vector, partial(_vectors, app), at_once=True))
     return Jobs(found, app.store, app._clock, config.timezone)
 
 
@@ -186,6 +190,12 @@ def _refresh(app: Limner, name: str) -> str:
     if any(one.name == name for one in app.state.labels):
         judged.renew(app, name)
     users = app.following.refresh(name)
+    return f"{users:,} user{'' if users == 1 else 's'}"
+
+
+def _vectors(app: Limner) -> str:
+    vectors.renew(app)
+    users = app.following.refresh(VECTOR)
     return f"{users:,} user{'' if users == 1 else 's'}"
 
 

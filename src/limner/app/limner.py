@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -27,6 +28,7 @@ from limner.app import (
     removal,
     topics,
     updating,
+    vectors,
     versions,
 )
 from limner.app.encoding import EncodedItems
@@ -59,6 +61,7 @@ from limner.privacy.keys import Keys
 from limner.profile import facets, portrait
 from limner.profile.changes import KINDS, Change, Changes, Subscription
 from limner.profile.facet import duration
+from limner.profile.facets.vector import VECTOR, UserVector
 from limner.profile.follow import Following
 from limner.profile.interaction import Interaction
 from limner.profile.merge import NEVER
@@ -132,6 +135,7 @@ class Limner:
             facet.name: Refresh.parse(facet.refresh, f"facet {facet.name!r}")
             for facet in config.facet
         }
+        policies[VECTOR] = Refresh.parse(config.train.vector, "train.vector")
         self.following = Following(
             self.writer,
             store,
@@ -139,6 +143,7 @@ class Limner:
             config.changes,
             population=lambda: self.population,
             now=self.now,
+            more=[UserVector(partial(vectors.seen, self))],
         )
         self._snapshot_at: Position = 0
         self._from_snapshot = False
@@ -636,6 +641,8 @@ class Limner:
         scorer = self.scorer() if vector else None
         if scorer is None or not len(history):
             return seen
+        if (kept := vectors.kept(shown, scorer.version)) is not None:
+            return replace(seen, vector=kept.value, model=kept.model, vector_at=kept.refreshed_at)
         with self.writer.lock:
             if state is not self.state:  # rebuilt meanwhile, under other numbers
                 return seen

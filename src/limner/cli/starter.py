@@ -54,6 +54,7 @@ MEANINGS: Mapping[str, str] = {
     "train.seed": "Makes runs repeatable.",
     "train.refresh": 'When a server trains by itself: "cron 0 3 * * 1", "every 7d"; empty: never.',
     "train.update": "When a server learns what is new, if it is no loss; empty: never.",
+    "train.vector": "When the model's view of a user follows the events: a policy as facets have.",
     "train.keep": "How many versions of the model are kept to go back to.",
     "train.gate": "What it takes for an update to come into use, by NDCG at 10.",
     "train.gate.least": "Users that must have been asked for anything to be decided.",

@@ -15,7 +15,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard
@@ -39,7 +39,7 @@ from limner.profile.changes import (
     differences,
     shifted,
 )
-from limner.profile.facet import Slot
+from limner.profile.facet import Reader, Slot
 from limner.profile.pending import Pending
 from limner.profile.population import Population, StateView
 from limner.profile.refresh import Refresh
@@ -113,7 +113,9 @@ class Following:
         *,
         population: Callable[[], Population],
         now: Callable[[], int],
+        more: Sequence[Reader] = (),
     ) -> None:
+        """`more`: what is read of users beside what the state reads."""
         self.news = News()
         self.kept = [name for name, policy in policies.items() if policy.kept]
         """The facets of which what is shown is kept between refreshes."""
@@ -125,7 +127,8 @@ class Following:
         self._now = now
         self._at_event = [name for name, p in policies.items() if p.mode == "on_event"]
         self._drifting: list[str] = []
-        self._definitions = {one.name: repr(one) for one in writer.state.readers}
+        self._more = tuple(more)
+        self._definitions = {one.name: repr(one) for one in (*writer.state.readers, *more)}
         self._tasks: dict[str, Refresh | None] = {
             name: policy for name, policy in policies.items() if policy.kept
         }
@@ -153,7 +156,7 @@ class Following:
     def _over(self, writer: Writer) -> None:
         """Begin with a state: its rows have no marks yet, and all shifts are looked up."""
         state = writer.state
-        self._readers = {one.name: one for one in state.readers}
+        self._readers: dict[str, Reader] = {one.name: one for one in (*state.readers, *self._more)}
         self._drifting = [f.name for f in state.facets if _drifts(f) and self._threshold(f)]
         self._pending = Pending(state, self._tasks)
         self._shifts = {name: Grow(np.bool_, False) for name in self._drifting}

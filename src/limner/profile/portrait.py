@@ -23,7 +23,8 @@ Slots = Mapping[str, Slot]
 class Portrait:
     """What is known of a user at `at` (µs), from the log before `as_of`.
 
-    `vector` is the model's view U, made by model version `model`; empty without one.
+    `vector` is the model's view U, made by model version `model`; empty without one. `vector_at`
+    (µs) is when, for one that is kept from one refresh to the next; None for one made now.
     """
 
     user_id: str
@@ -35,6 +36,7 @@ class Portrait:
     value: Slots = field(default_factory=dict)
     vector: list[float] = field(default_factory=list)
     model: str | None = None
+    vector_at: int | None = None
 
     def sections(self) -> dict[str, Slots]:
         """Section name → its slots by name."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
 from limner.catalog.catalog import Catalog
 from limner.catalog.known import Content
@@ -22,6 +23,7 @@ from limner.model.entering import entered
 from limner.model.interactions import features
 from limner.model.protocol import History
 from limner.profile.facets import HISTORY
+from limner.profile.merge import Values
 from limner.profile.state import ProfileState
 
 
@@ -39,7 +41,12 @@ def history_of(state: ProfileState, row: int, now: int) -> History:
     if row < 0:
         none = np.empty(0, dtype=np.int64)
         return History(none.astype(np.int32), none, none.astype(np.float64), none, none, now)
-    items, values = state.pools[HISTORY].entries(row)
+    return history_from(state.pools[HISTORY].entries(row), now)
+
+
+def history_from(entries: tuple[npt.NDArray[Any], Values], now: int) -> History:
+    """The same from what the facet's map has of the user."""
+    items, values = entries
     return History(
         items.astype(np.int32),
         values["t"].astype(np.int64),

@@ -220,6 +220,7 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "value": {"spend": _SLOT},
         "vector": [],
         "model": None,
+        "vector_at": None,
     },
     Evidence: {"user_id": "u1", "slot": "value.spend", "events": [_EVENT]},
     Group: {
