@@ -24,6 +24,7 @@ from limner.catalog.encoders import EncodersConfig
 from limner.errors import ConfigError
 from limner.events.rules import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
+from limner.explain.writing import LlmConfig
 from limner.model.gate import GateConfig
 from limner.privacy.admit import PrivacyConfig
 from limner.profile import facets
@@ -46,6 +47,9 @@ ENVIRONMENT = {
     "LIMNER_HOST": "the address that `limner serve` binds, over `serve.host`",
     "LIMNER_PORT": "the port that `limner serve` binds, over `serve.port`",
     "LIMNER_EMBEDDINGS_KEY": "the key for an embeddings endpoint, over `encoders.api_key`",
+    "LIMNER_LLM_URL": "the chat endpoint that writes portraits, over `llm.url`",
+    "LIMNER_LLM_MODEL": "the model to ask there for, over `llm.model`",
+    "LIMNER_LLM_KEY": "the key for it, over `llm.api_key`",
     "LIMNER_API_KEY": "the key that HTTP requests must carry, over `serve.api_key`",
 }
 """Every environment variable that Limner reads."""
@@ -103,6 +107,7 @@ class Config:
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     population: PopulationConfig = field(default_factory=PopulationConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
@@ -177,6 +182,13 @@ def parse(
         merged["encoders"] = {
             **merged.get("encoders", {}), "api_key": env["LIMNER_EMBEDDINGS_KEY"]
         }  # fmt: skip
+    over_llm = {
+        key: env[f"LIMNER_LLM_{name}"]
+        for name, key in (("URL", "url"), ("MODEL", "model"), ("KEY", "api_key"))
+        if env.get(f"LIMNER_LLM_{name}")
+    }
+    if over_llm and isinstance(merged.get("llm", {}), Mapping):
+        merged["llm"] = {**merged.get("llm", {}), **over_llm}
     merged.update({key: value for key, value in over.items() if value})
     domain = _domain(str(merged.get("domain", "ecommerce")), where)
     own_facets = merged.pop("facet", [])
@@ -244,6 +256,7 @@ def _check_numbers(config: Config, where: str) -> None:
     config.train.gate.check(f"{where}, train.gate")
     config.changes.check(where)
     config.encoders.check(where)
+    config.llm.check(where)
     for name, weight in config.weights.items():
         if not isfinite(weight):
             raise ConfigError(

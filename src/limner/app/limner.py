@@ -30,6 +30,7 @@ from limner.app import (
     updating,
     vectors,
     versions,
+    writing,
 )
 from limner.app.encoding import EncodedItems
 from limner.app.intake import Imported
@@ -616,14 +617,22 @@ class Limner:
         at: int | None = None,
         known_at: Position | None = None,
         vector: bool = True,
+        written: str = "",
     ) -> Portrait:
         """What is known of a user now, or as of event time `at`, or as told by `known_at`.
 
         A portrait of the past says nothing of all users: percentiles, tiers and shares against
         everybody are left out, and so is the model's vector; refresh policies do not matter to it,
         while the slots of a present one may be those of their last refresh. Without `vector` no
-        model is loaded for it. Raises NotFound for an unknown user.
+        model is loaded for it. With `written` ("en", "zh") it is said in a few sentences too.
+        Raises NotFound for an unknown user, UsageError for another language.
         """
+        seen = self._portrait(user_id, at=at, known_at=known_at, vector=vector)
+        return replace(seen, written=writing.written(self, seen, written)) if written else seen
+
+    def _portrait(
+        self, user_id: str, *, at: int | None, known_at: Position | None, vector: bool
+    ) -> Portrait:
         past = at is not None or known_at is not None
         shown = shown_of(self.store.shown, self.user(user_id), () if past else self.following.kept)
         with self.writer.lock:

@@ -16,6 +16,7 @@ repeats_option = click.option(
 
 @click.command(
     epilog="\b\nExamples:\n  limner portrait 1643\n  limner portrait 1643 --at 2017-06-01\n"
+    "  limner portrait 1643 --written --lang zh\n"
     "  limner portrait 1643 --evidence interests.category\n"
     "  limner portrait 1643 --history value.spend"
 )
@@ -23,6 +24,9 @@ repeats_option = click.option(
 @click.option("--at", metavar="TIME", help="As of this event time: no later event counts.")
 @click.option("--known-at", type=click.IntRange(0), metavar="POSITION",
               help="From what lay in the log before this position.")  # fmt: skip
+@click.option("--written", is_flag=True, help="Say it in a few sentences.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True,
+              help="The language of --written.")  # fmt: skip
 @click.option("--evidence", metavar="SLOT", help="The newest events behind a slot, section.name.")
 @click.option("--history", metavar="SLOT", help="What a slot was after each change.")
 @click.option(
@@ -36,6 +40,8 @@ def portrait(
     user: str,
     at: str | None,
     known_at: int | None,
+    written: bool,
+    lang: str,
     evidence: str | None,
     history: str | None,
     limit: int,
@@ -48,6 +54,9 @@ def portrait(
             "--evidence and --history show the present, and are two questions",
             mend="ask one at a time, without --at and --known-at",
         )
+    if written and (evidence or history):
+        raise UsageError("--written is a question of its own", mend="ask one at a time")
+    language = lang if written else None
     if history:
         from limner.serve.answers import SlotHistory
 
@@ -85,15 +94,21 @@ def portrait(
         from limner.profile.portrait import Portrait
 
         path = user_path(user, "portrait")
-        seen = session.remote(url).ask("GET", path, Portrait, at=at, known_at=known_at)
+        seen = session.remote(url).ask(
+            "GET", path, Portrait, at=at, known_at=known_at, written=language
+        )
     else:
         with session.open(write=False) as app:
             when = moment_of(session, at)
-            seen = app.portrait(user, at=when, known_at=known_at, vector=session.json)
+            seen = app.portrait(
+                user, at=when, known_at=known_at, vector=session.json, written=language or ""
+            )
     if session.json:
         return session.emit(seen)
     from limner.cli import show
 
+    if seen.written is not None:
+        return show.written(session.console(), seen, seen.written)
     return show.portrait(session.console(), seen)
 
 

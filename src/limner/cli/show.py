@@ -27,7 +27,7 @@ from limner.explain.reasons import Why
 from limner.metrics.intervals import Interval
 from limner.model.protocol import Progress
 from limner.profile.facet import Slot
-from limner.profile.portrait import Portrait
+from limner.profile.portrait import Portrait, Written
 from limner.profile.words import ago
 from limner.recommend.rank import Recommendations
 from limner.serve.answers import Evidence, SlotHistory, TopicsInUse
@@ -101,6 +101,21 @@ def portrait(console: Console, seen: Portrait) -> None:
             style="dim",
             soft_wrap=True,
         )
+
+
+def written(console: Console, seen: Portrait, said: Written) -> None:
+    """A portrait in sentences, each with the slots that it rests on."""
+    console.print(Text.assemble((f"User {seen.user_id}", "bold"), f"  as of {date(seen.at)} UTC"))
+    for sentence in said.sentences:
+        console.print(Text(sentence.text), Text(f"[{', '.join(sentence.slots)}]", "dim"))
+    if not said.sentences:
+        console.print("Nothing is known yet that could be told.", style="dim")
+    if said.dropped:
+        n = len(said.dropped)
+        more = f"{n} sentence{'s' if n != 1 else ''} dropped that could not be grounded"
+        console.print(Text(more, "dim"))
+    if said.note:
+        console.print(Text(said.note, "yellow"))
 
 
 def _section(section: str, slots: Mapping[str, Slot], now: int) -> Panel:

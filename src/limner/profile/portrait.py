@@ -20,6 +20,36 @@ Slots = Mapping[str, Slot]
 
 
 @dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a written portrait, and the slots ("section.name") that it rests on."""
+
+    text: str
+    slots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A portrait in a few sentences, each checked against the slots that it cites (law 7).
+
+    `by`: "template", or "model" where a language model `model` wrote; then sentences of
+    templates stand in where too few of its own held. `dropped` says why each sentence that
+    could not be grounded was dropped, and `note` why no model wrote though one is set.
+    """
+
+    language: str
+    sentences: tuple[Sentence, ...]
+    by: str
+    model: str | None = None
+    dropped: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """All sentences in a row."""
+        return ("" if self.language == "zh" else " ").join(s.text for s in self.sentences)
+
+
+@dataclass(frozen=True, slots=True)
 class Portrait:
     """What is known of a user at `at` (µs), from the log before `as_of`.
 
@@ -37,6 +67,8 @@ class Portrait:
     vector: list[float] = field(default_factory=list)
     model: str | None = None
     vector_at: int | None = None
+    written: Written | None = None
+    """The same in a few sentences, if asked."""
 
     def sections(self) -> dict[str, Slots]:
         """Section name → its slots by name."""

@@ -7,7 +7,7 @@ arrive together are committed together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -175,10 +175,17 @@ def get_portrait(
         int | None,
         Query(ge=0, description="From what lay in the log before this position.", examples=[1000]),
     ] = None,
+    written: Annotated[
+        Literal["en", "zh"] | None,
+        Query(description="Say it in a few sentences too: in English or Chinese."),
+    ] = None,
 ) -> Response:
-    """What is known of a user now, or at a point in time: four sections of slots."""
+    """What is known of a user now, or at a point in time: four sections of slots.
+
+    Each sentence of `written` names the slots that it rests on.
+    """
     when = None if at is None else moment(at, app.config.timezone)
-    return json_answer(app.portrait(user_id, at=when, known_at=known_at))
+    return json_answer(app.portrait(user_id, at=when, known_at=known_at, written=written or ""))
 
 
 @router.get(

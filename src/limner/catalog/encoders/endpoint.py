@@ -30,7 +30,8 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
-_opener = build_opener(_NoRedirect)
+opener = build_opener(_NoRedirect)
+"""Follows no redirect."""
 
 
 class Endpoint:
@@ -85,7 +86,7 @@ class Endpoint:
         for trial in range(self._retries + 1):
             wait = 0.25 * 2**trial
             try:
-                with _opener.open(request, timeout=self._timeout) as answer:
+                with opener.open(request, timeout=self._timeout) as answer:
                     return json.loads(answer.read(LARGEST))
             except HTTPError as error:
                 with error:
