@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -350,13 +351,20 @@ def tokens_of(params: Params, config: SequenceConfig, batch: Batch, vectors: Ten
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The states of a batch that are asked something, and the logits of the candidates there."""
+    """The states of a batch that are asked something, and the candidates they are asked about."""
 
     states: Tensor  # (T, D)
-    logits: Tensor  # (T, K)
+    pool: Tensor  # (K, D) vectors of the candidates
+    bias: Tensor  # (K,)
     own: Tensor  # (P,) logit of each target
     which: Tensor  # (P,) place in `states` of each target's pair
     drawn: np.ndarray[Any, np.dtype[np.int64]]  # (K,)
+
+    @property
+    def logits(self) -> Tensor:
+        """(T, K)."""
+        found: Tensor = torch_().addmm(self.bias, self.states, self.pool.T)
+        return found
 
 
 def ask(
@@ -369,8 +377,8 @@ def ask(
     *,
     dropout: float,
 ) -> Asked:
-    """Run a batch through the model: logits of all items, or of some that `rng` draws, at each
-    asked state.
+    """Run a batch through the model up to the states that are asked, of all items or of some that
+    `rng` draws.
     """
     torch = torch_()
     device = params["items"].device
@@ -401,13 +409,9 @@ def ask(
         asked = asked + params["ahead"][bucket(to(batch.ahead.ravel()[asking]))]
     bias = to(candidates.bias)
     pool = vectors if candidates.cumulative is None else vectors[to(place[drawn])]
-    logits = asked @ pool.T + bias[to(drawn)]  # (T, K)
-    pair, target = to(which.reshape(-1)), to(batch.pair_item)
-    if candidates.cumulative is None:
-        own = logits[pair, target]
-    else:
-        own = (asked[pair] * vectors[to(place[batch.pair_item])]).sum(-1) + bias[target]
-    return Asked(asked, logits, own, pair, drawn)
+    pair, target = to(which.reshape(-1)), to(place[batch.pair_item])
+    own = (asked[pair] * vectors[target]).sum(-1) + bias[to(batch.pair_item)]
+    return Asked(asked, pool, bias[to(drawn)], own, pair, drawn)
 
 
 def loss_of(
@@ -426,11 +430,11 @@ def loss_of(
     torch = torch_()
     device = asked.own.device
     if candidates.cumulative is None:
-        total = torch.logsumexp(asked.logits.float(), dim=1)[asked.which]
+        total = log_partition(asked.states, asked.pool, asked.bias)[asked.which]
     else:
         shift = torch.from_numpy(candidates.log_proposal[asked.drawn]).to(device)
-        shift = shift + math.log(config.negatives)
-        total = torch.logsumexp(asked.logits.float() - shift, dim=1)[asked.which]
+        bias = asked.bias - shift - math.log(config.negatives)
+        total = log_partition(asked.states, asked.pool, bias)[asked.which]
         total = torch.logaddexp(total, asked.own.float())
     weight = torch.from_numpy(batch.pair_weight).to(device)
     loss: Tensor = ((total - asked.own) * weight).sum() / weight.sum()
@@ -440,6 +444,40 @@ def loss_of(
             label = torch.from_numpy(told).to(device)
             loss = loss + ASIDE * torch.nn.functional.cross_entropy(logits, label)
     return loss
+
+
+@cache
+def _partition() -> Any:
+    torch = torch_()
+
+    class Partition(torch.autograd.Function):  # type: ignore[misc]
+        """Keeps one table where autograd would keep and write four: it is most of a step."""
+
+        @staticmethod
+        def forward(ctx: Any, states: Tensor, pool: Tensor, bias: Tensor) -> Tensor:
+            table = torch.addmm(bias.to(states.dtype), states, pool.T).float()
+            most = table.amax(dim=1, keepdim=True)
+            total = table.sub_(most).exp_().sum(dim=1, keepdim=True)
+            ctx.save_for_backward(states, pool, table, total)
+            found: Tensor = (most + total.log()).squeeze(1)
+            return found
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+            states, pool, table, total = ctx.saved_tensors
+            shares = table.mul_(grad[:, None] / total)  # softmax × what comes from above
+            return (shares.to(pool.dtype) @ pool, shares.T.to(states.dtype) @ states, None)
+
+    return Partition
+
+
+def log_partition(states: Tensor, pool: Tensor, bias: Tensor) -> Tensor:
+    """Log Σ exp(states · poolᵀ + bias) over the pool, (T,) float32; no gradient for the bias.
+
+    `states` (T, D), `pool` (K, D), `bias` (K,). Can be differentiated once.
+    """
+    found: Tensor = _partition().apply(states, pool, bias)
+    return found
 
 
 def divergence(known: Tensor, logits: Tensor) -> Tensor:

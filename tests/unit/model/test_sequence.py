@@ -12,7 +12,7 @@ from tests.unit.model.small import shop, silent
 
 from limner.errors import ModelError
 from limner.events.batch import DAY
-from limner.model.network import Kind, SequenceConfig, encode, new_params
+from limner.model.network import Kind, SequenceConfig, encode, log_partition, new_params
 from limner.model.protocol import History, Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
 from limner.model.sequences import Moments, batch_of, chunks
@@ -326,3 +326,25 @@ def test_a_training_is_told_on_one_page(tmp_path: Path) -> None:
     assert all(len(line.split()) == len(model.curve.loss) for line in points)
     assert f"pass {model.curve.best + 1}: " in text and f"{model.parameters:,} parameters" in text
     ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_log_partition_is_that_of_autograd_and_so_are_its_gradients(bfloat16: bool) -> None:
+    torch.manual_seed(0)
+    states, pool = torch.randn(7, 8), torch.randn(30, 8)
+    bias, weights = torch.randn(30) * 40, torch.rand(7)
+    found = []
+    for own in (True, False):
+        a, v = states.clone().requires_grad_(True), pool.clone().requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            total = (
+                log_partition(a, v, bias)
+                if own
+                else torch.addmm(bias, a, v.T).float().logsumexp(dim=1)
+            )
+        (total * weights).sum().backward()  # type: ignore[no-untyped-call]
+        assert a.grad is not None and v.grad is not None
+        found.append((total.detach(), a.grad, v.grad))
+    close = {"rtol": 2e-2, "atol": 2e-2} if bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, **close)

@@ -1,0 +1,1 @@
+"""Other systems on the same splits: quality and seconds, side by side."""
