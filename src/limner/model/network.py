@@ -450,7 +450,7 @@ def loss_of(
 def _partition() -> Any:
     torch = torch_()
 
-    class Partition(torch.autograd.Function):  # type: ignore[misc]
+    class Partition(torch.autograd.Function):  # type: ignore[name-defined,misc]
         """Keeps one table where autograd would keep and write four: it is most of a step."""
 
         @staticmethod

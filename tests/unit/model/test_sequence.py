@@ -342,7 +342,7 @@ def test_the_log_partition_is_that_of_autograd_and_so_are_its_gradients(bfloat16
                 if own
                 else torch.addmm(bias, a, v.T).float().logsumexp(dim=1)
             )
-        (total * weights).sum().backward()  # type: ignore[no-untyped-call]
+        (total * weights).sum().backward()
         assert a.grad is not None and v.grad is not None
         found.append((total.detach(), a.grad, v.grad))
     close = {"rtol": 2e-2, "atol": 2e-2} if bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
