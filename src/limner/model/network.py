@@ -60,7 +60,8 @@ class SequenceConfig:
     `tokens`: moments a batch, padding included; `accumulate`: batches a step; `repeat_weight`:
     what a target counts that the user already had (1 = as much as a new one; families for repeats
     do those better); `half_life_days`: of the popularity in the output bias, and `popularity`
-    whether there is one; `holdout`: the share of users whose last moment is held out where nothing
+    whether there is one; `dropout`: by default the more, the more often the data is passed over
+    (`sequence.dropout_of`); `holdout`: the share of users whose last moment is held out where nothing
     else is given to stop on; `threads`: PyTorch's, at most; `device`: "cpu", "cuda", …;
     `bfloat16`: matrix products in it.
     """
@@ -69,14 +70,14 @@ class SequenceConfig:
     depth: int = 2
     length: int = 96
     passes: int | None = None
-    patience: int = 3
+    patience: int = 8
     update_passes: int = 1
     distil: float = 1.0
-    tokens: int = 4096
+    tokens: int = 1024
     accumulate: int = 1
     learning_rate: float = 4e-3
-    weight_decay: float = 2.0
-    dropout: float = 0.2
+    weight_decay: float = 0.1
+    dropout: float | None = None
     repeat_weight: float = 0.5
     negatives: int = 2048
     full_softmax_below: int = 20_000

@@ -44,11 +44,14 @@ from limner.model.sequences import MINUTE, Moments, batch_of, by_length, chunks
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEEN = 6_000_000
+SEEN = 8_000_000
 """Events a default training sees, one pass after another: a large shop's few times, a small one's
 often."""
 
-LEAST_PASSES, MOST_PASSES = 3, 60
+LEAST_PASSES, MOST_PASSES = 3, 20
+
+LEAST_DROPOUT, MOST_DROPOUT = 0.2, 0.5
+"""Of a training with the fewest passes, and of one with the most."""
 
 CHECKED = 5_000
 """Users on whose held-out moments a training is judged after each pass, at most."""
@@ -368,7 +371,7 @@ class SequenceModel:
             if touched is not None:  # rows that nothing new touches stay as they are
                 rows = torch.where(touched, params["items"], params["items"].detach())
                 params = {**params, "items": rows}
-            asked = ask(params, config, table, batch, candidates, rng, dropout=config.dropout)
+            asked = ask(params, config, table, batch, candidates, rng, dropout=dropout)
             found = loss_of(params, config, asked, batch, candidates)
             if teacher is None:
                 return found
@@ -402,6 +405,7 @@ class SequenceModel:
             data.items, weights, data.n_items, full=True, popularity=config.popularity
         ).bias
         passes = config.update_passes if since is not None else self._passes(len(data.items))
+        dropout = dropout_of(passes) if config.dropout is None else config.dropout
         loop = LoopConfig(
             passes,
             config.rate if since is None else config.rate / 10,
@@ -503,6 +507,16 @@ class SequenceModel:
         for array in (data.offsets, data.items, data.times, data.weights):
             content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()
+
+
+def dropout_of(passes: int) -> float:
+    """The dropout of a training of so many passes: what is seen often is learned by heart.
+
+    >>> [round(dropout_of(passes), 3) for passes in (1, 3, 8, 20, 60)]
+    [0.2, 0.2, 0.288, 0.5, 0.5]
+    """
+    share = (passes - LEAST_PASSES) / (MOST_PASSES - LEAST_PASSES)
+    return LEAST_DROPOUT + (MOST_DROPOUT - LEAST_DROPOUT) * min(max(share, 0.0), 1.0)
 
 
 def _copied(params: Params) -> Params:
