@@ -61,8 +61,8 @@ class SequenceConfig:
     what a target counts that the user already had (1 = as much as a new one; families for repeats
     do those better); `half_life_days`: of the popularity in the output bias, and `popularity`
     whether there is one; `dropout`: by default the more, the more often the data is passed over
-    (`sequence.dropout_of`); `holdout`: the share of users whose last moment is held out where nothing
-    else is given to stop on; `threads`: PyTorch's, at most; `device`: "cpu", "cuda", …;
+    (`sequence.dropout_of`); `holdout`: the share of users whose last moment is held out where
+    nothing else is given to stop on; `threads`: PyTorch's, at most; `device`: "cpu", "cuda", …;
     `bfloat16`: matrix products in it.
     """
 
