@@ -70,7 +70,9 @@ def measured(
     model = SequenceModel(replace(base, seed=seed, **change.settings))
     asked: Asked = split.validation
     histories = asked.histories()
-    truth = Truth(np.arange(len(asked)), [asked.truth[q : q + 1] for q in range(len(asked))])
+    truth = Truth(
+        np.arange(len(asked)), [asked.truth[q : q + 1].astype(np.int32) for q in range(len(asked))]
+    )
     half = np.random.default_rng(1).permutation(len(asked)) % 2 == 0  # stops on one, asks the other
     stop = np.flatnonzero(half)
     held = [histories[q] for q in stop], Truth(stop, [truth.items[q] for q in stop])
