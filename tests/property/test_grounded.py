@@ -77,7 +77,7 @@ def test_what_is_shown_is_grounded_and_a_changed_number_is_not(
 
 
 PAIRS = {"en": [("less", "more"), ("like", "dislike"), ("rising", "falling")],
-         "zh": [("更低", "更高"), ("不喜欢", "喜欢"), ("下降", "上升")]}  # fmt: skip
+         "zh": [("少付", "多付"), ("不喜欢", "喜欢"), ("下降", "上升")]}  # fmt: skip
 
 
 @given(slot_maps(), st.sampled_from(["en", "zh"]))

@@ -52,9 +52,10 @@ GLUE_ZH = tuple(
 DIRECTIONS: Mapping[str, Sign] = {
     **dict.fromkeys(
         "more above higher high top dearer larger bigger greater 高于 多于 更多 更高 更贵 较高 "
-        "较多 大于 高档 最高档".split(), ("level", 1)),
+        "较多 大于 多付 高档 最高档".split(), ("level", 1)),
     **dict.fromkeys(
-        "less below lower low fewer cheaper smaller 低于 少于 更少 更低 更便宜 较低 较少 小于 低档"
+        "less below lower low fewer cheaper smaller 低于 少于 更少 更低 更便宜 较低 较少 "
+        "小于 少付 低档"
         .split(), ("level", -1)),
     **dict.fromkeys(
         "rising rises rise growing grows grow increasing increases increased up 上升 增加 增长 增多"

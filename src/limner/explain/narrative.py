@@ -241,7 +241,7 @@ def _price(slots: Slots, english: bool) -> Sentence | None:
                 way = "more" if more else "less"
                 text = f"For the same kinds of things they pay {share} {way} than others."
             else:
-                text = f"同类商品的支付比其他用户{'更高' if more else '更低'} {share}。"
+                text = f"购买同类商品时比其他用户{'多付' if more else '少付'} {share}。"
             return Sentence(text, (path,))
     return None
 
