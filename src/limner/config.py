@@ -102,6 +102,8 @@ class Config:
     """Worth of an event type as a sign of interest, over the domain's."""
     retention: Mapping[str, str] = field(default_factory=dict)
     """How long events are kept, by event type; "all" for those that are not named."""
+    scenario: Mapping[str, RecommendConfig] = field(default_factory=dict)
+    """Lists by the place they are shown in; what one does not set is as in `recommend`."""
     clean: CleanConfig = field(default_factory=CleanConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
@@ -192,12 +194,14 @@ def parse(
     merged.update({key: value for key, value in over.items() if value})
     domain = _domain(str(merged.get("domain", "ecommerce")), where)
     own_facets = merged.pop("facet", [])
+    scenarios = merged.pop("scenario", {})
     if isinstance(merged.get("population", {}), Mapping):
         own = {key: value for key, value in merged.get("population", {}).items() if value != ""}
         merged["population"] = {**domain.get("population", {}), **own}
     if not isinstance(own_facets, list):
         raise ConfigError("facet is no list of tables", where=where, mend="write it as [[facet]]")
     config = build(Config, merged, where)
+    config = replace(config, scenario=_scenarios(scenarios, merged.get("recommend", {}), where))
     for zone in (config.timezone, config.clean.tz):
         _check_zone(zone, where)
     duration(config.lateness, where)
@@ -217,16 +221,24 @@ def parse(
     return replace(config, weights=weights, facet=tuple(found.values()))
 
 
+def _scenarios(given: Any, base: Mapping[str, Any], where: str) -> dict[str, RecommendConfig]:
+    """Scenario → its settings, which are those of `recommend` where it says nothing."""
+    if not isinstance(given, Mapping):
+        raise ConfigError("scenario is no table", where=where, mend="write it as [scenario.NAME]")
+    return {
+        name: build(RecommendConfig, {**base, **own}, f"{where} [scenario.{name}]")
+        if isinstance(own, Mapping)
+        else build(RecommendConfig, own, f"{where} [scenario.{name}]")
+        for name, own in given.items()
+    }
+
+
 def _check_numbers(config: Config, where: str) -> None:
     """Refuse numbers of the right type that mean nothing."""
-    asked = config.recommend
-    for key, value in (
-        ("recommend.n", asked.n),
-        ("recommend.within", asked.within),
-        *((f"recommend.caps.{name}", cap) for name, cap in asked.caps.items()),
-    ):
-        if value < 1:
-            raise ConfigError(f"{key} = {value} is too small", where=where, mend="use 1 or more")
+    for name, asked in (("recommend", config.recommend), *(
+        (f"scenario.{name}", found) for name, found in config.scenario.items()
+    )):  # fmt: skip
+        asked.check(f"{where}, {name}")
     if config.population.clusters < 0:
         raise ConfigError(
             f"population.clusters = {config.population.clusters} is too small",

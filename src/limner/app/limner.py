@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
 
 import numpy as np
@@ -21,6 +21,7 @@ from limner.app import (
     intake,
     judged,
     learning,
+    listing,
     people,
     preprocessing,
     quarantine,
@@ -36,6 +37,7 @@ from limner.app.encoding import EncodedItems
 from limner.app.intake import Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
+from limner.app.listing import Asked
 from limner.app.people import Audience, Standing
 from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Refusals
@@ -53,7 +55,7 @@ from limner.events.log import Position
 from limner.events.meant import Amendments
 from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
-from limner.explain.reasons import Why, explained, why
+from limner.explain.reasons import Why
 from limner.model import registry
 from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.model.registry import Act, Difference
@@ -77,7 +79,6 @@ from limner.profile.survey import survey
 from limner.profile.topics import TopicModel
 from limner.profile.writer import Recorded, Writer
 from limner.recommend.rank import Recommendations
-from limner.recommend.recommend import recommend
 from limner.recommend.scorer import Scorer, history_of
 from limner.sources.columns import Kind
 from limner.stores import Store, open_store
@@ -826,53 +827,40 @@ class Limner:
         n: int | None = None,
         *,
         explain: bool = False,
-        repeats: bool | None = None,
+        by: str | Sequence[str] | None = None,
+        scenario: str = "",
+        **asked: Unpack[Asked],
     ) -> Recommendations:
         """The best items for a user now; with `explain` each with its parts' reasons.
 
-        A user without a history gets what is popular. Never raises for an unknown user.
+        `by`: one family by itself, or several, instead of the blend (`families` names them).
+        `scenario`: the settings under that name in the configuration, in place of `recommend`'s;
+        `asked` goes over either. A user without a history gets what is popular. Never raises for
+        an unknown user; UsageError for an unknown family or scenario, ExpressionError for a
+        condition that cannot be read.
         """
-        scorer = self.scorer()
-        again = self.config.recommend.repeats if repeats is None else repeats
-        with self.writer.lock:
-            scorer = self._here(scorer)
-            history = history_of(self.state, self._row(user_id), self.now())
-            listed = recommend(
-                self.state,
-                history,
-                scorer,
-                self.config.recommend,
-                user_id=user_id,
-                as_of=self.state.position,
-                n=n,
-                repeats=again,
-            )
-            if not explain:
-                return listed
-            return explained(listed, history, scorer, self.state, repeats=again)
+        return listing.recommend(
+            self, user_id, scenario=scenario, by=by, n=n, explain=explain, asked=asked
+        )
 
-    def why(self, user_id: str, item_id: str, *, repeats: bool | None = None) -> Why:
-        """Why an item is in a user's list, or why not.
+    def why(
+        self,
+        user_id: str,
+        item_id: str,
+        *,
+        by: str | Sequence[str] | None = None,
+        scenario: str = "",
+        **asked: Unpack[Asked],
+    ) -> Why:
+        """Why an item is in a user's list, or why not; the list is asked for as in `recommend`.
 
         Raises NotFound for an unknown user or item.
         """
-        scorer = self.scorer()
-        again = self.config.recommend.repeats if repeats is None else repeats
-        with self.writer.lock:
-            scorer = self._here(scorer)
-            row = self.known_row(user_id)
-            item = self.state.catalog.ids.code(item_id)
-            if item < 0:
-                raise NotFound(f"item {item_id!r} is not known", mend="check the id")
-            return why(
-                self.state,
-                history_of(self.state, row, self.now()),
-                scorer,
-                self.config.recommend,
-                item,
-                user_id=user_id,
-                repeats=again,
-            )
+        return listing.why_(self, user_id, item_id, scenario=scenario, by=by, asked=asked)
+
+    def families(self) -> dict[str, dict[str, float]]:
+        """The families that lists can be made by; of a trained one its weight in each task."""
+        return listing.families(self)
 
     # -- the data subject's rights -----------------------------------------------------------
 

@@ -24,7 +24,7 @@ from limner.model import registry
 from limner.model.gate import Verdict, judge
 from limner.model.protocol import History, ItemFeatures, Progress
 from limner.model.registry import Version
-from limner.recommend.recommend import task_of
+from limner.recommend.recommend import usual_task
 
 if TYPE_CHECKING:
     from limner.app.limner import Limner
@@ -192,7 +192,8 @@ def _answered(
     known = items if version is None else len(version.meta["item_ids"])
     if known < items:
         blend = entered(blend, known, asked.attributes.take(np.arange(known, items)))
-    task = task_of(app.config.recommend.repeats)
+    with app.writer.lock:
+        task = usual_task(app.state, app.config.recommend, app.now())
     return ndcg_of(blend, asked.truth, asked.histories, task, progress=progress)
 
 

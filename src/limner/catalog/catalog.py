@@ -302,6 +302,10 @@ class Catalog:
         self.last_event.view[gone] = np.iinfo(np.int64).min
         self.hashes.view[gone] = 0
 
+    def described_from(self) -> I64:
+        """The time of each item's first version, the greatest number there is without one."""
+        return self._first.view
+
     def available(self) -> Bool:
         """Items that may be recommended: described or seen, and not deleted."""
         seen = self.last_event.view != np.iinfo(np.int64).min

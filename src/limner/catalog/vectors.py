@@ -65,6 +65,11 @@ class HashedVectors:
         self._known: WeakKeyDictionary[Catalog, _Known] = WeakKeyDictionary()
         self._content: Content | None = None
 
+    @property
+    def content(self) -> Content | None:
+        """What is known of what items say."""
+        return self._content
+
     def use(self, content: Content | None) -> None:
         """Take these content vectors from now on, in place of any before."""
         self._content, self._known = content, WeakKeyDictionary()

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
-from limner.cli.session import Session, common, moment_of, url_option, with_session
+from limner.cli.session import F, Session, common, moment_of, url_option, with_session
 from limner.errors import UsageError
 
-repeats_option = click.option(
-    "--repeats/--no-repeats",
-    default=None,
-    help="Whether items that the user already had may come again.",
-)
+LISTING = (
+    click.option("--by", multiple=True, metavar="FAMILY",
+                 help="A family by itself, or several, instead of the blend."),
+    click.option("--scenario", default="", metavar="NAME",
+                 help="The place it is shown in, as limner.toml names it."),
+    click.option("--repeats/--no-repeats", default=None,
+                 help="Whether items that the user already had may come again."),
+    click.option("--filter", multiple=True, metavar="CONDITION",
+                 help="A condition that items must meet."),
+    click.option("--boost", multiple=True, metavar="'AMOUNT: CONDITION'",
+                 help="What items that meet it gain, in standard deviations of the score."),
+    click.option("--diversity", type=click.FloatRange(0, 1),
+                 help="0: by score alone; 1: by unlikeness alone."),
+    click.option("--freshness", type=float, help="What an item that came just now gains."),
+    click.option("--pin", multiple=True, metavar="ITEM", help="An item that comes first."),
+    click.option("--exclude", multiple=True, metavar="ITEM", help="An item that never comes."),
+)  # fmt: skip
+
+
+def listing_options(command: F) -> F:
+    """Give a command the options of how a list is made."""
+    for option in reversed(LISTING):
+        command = option(command)
+    return command
+
+
+def over_http(listing: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the query of a request: what was not said is left out."""
+    return {name: value for name, value in listing.items() if value not in (None, (), "")}
+
+
+def in_process(listing: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the arguments of `Limner.recommend`."""
+    from limner.app.listing import boosts_of
+
+    names = {"boost": "boosts", "pin": "pinned", "exclude": "excluded"}
+    given = over_http(listing)
+    if "boost" in given:
+        given["boost"] = boosts_of(given["boost"])
+    return {names.get(name, name): value for name, value in given.items()}
 
 
 @click.command(
@@ -112,16 +150,20 @@ def portrait(
     return show.portrait(session.console(), seen)
 
 
-@click.command(epilog="\b\nExample:\n  limner recommend 1643 -n 5 --no-repeats --explain")
+@click.command(
+    epilog="\b\nExamples:\n  limner recommend 1643 -n 5 --no-repeats --explain\n"
+    "  limner recommend 1643 --filter 'price < 5' --boost '0.5: brand == \"Private\"'\n"
+    "  limner recommend 1643 --by trending"
+)
 @click.argument("user")
 @click.option("-n", "n", type=click.IntRange(1, 1000), help="How many items.")
-@repeats_option
+@listing_options
 @click.option("--explain", is_flag=True, help="Say for each item what put it there.")
 @url_option
 @common
 @with_session
 def recommend(
-    session: Session, user: str, n: int | None, repeats: bool | None, explain: bool, url: str
+    session: Session, /, user: str, n: int | None, explain: bool, url: str, **listing: Any
 ) -> None:
     """List the best items for USER, each with the parts that its score is the sum of."""
     if url:
@@ -130,11 +172,11 @@ def recommend(
 
         path = user_path(user, "recommendations")
         listed = session.remote(url).ask(
-            "GET", path, Recommendations, n=n, explain=explain, repeats=repeats
+            "GET", path, Recommendations, n=n, explain=explain, **over_http(listing)
         )
     else:
         with session.open(write=False) as app:
-            listed = app.recommend(user, n, explain=explain, repeats=repeats)
+            listed = app.recommend(user, n, explain=explain, **in_process(listing))
     if session.json:
         return session.emit(listed)
     from limner.cli import show
@@ -145,21 +187,21 @@ def recommend(
 @click.command(epilog="\b\nExample:\n  limner why 1643 1082185")
 @click.argument("user")
 @click.argument("item")
-@repeats_option
+@listing_options
 @url_option
 @common
 @with_session
-def why(session: Session, user: str, item: str, repeats: bool | None, url: str) -> None:
+def why(session: Session, /, user: str, item: str, url: str, **listing: Any) -> None:
     """Say why ITEM stands where it stands for USER, or what keeps it out of the list."""
     if url:
         from limner.cli.remote import user_path
         from limner.explain.reasons import Why
 
         path = user_path(user, "why", item)
-        found = session.remote(url).ask("GET", path, Why, repeats=repeats)
+        found = session.remote(url).ask("GET", path, Why, **over_http(listing))
     else:
         with session.open(write=False) as app:
-            found = app.why(user, item, repeats=repeats)
+            found = app.why(user, item, **in_process(listing))
     if session.json:
         return session.emit(found)
     from limner.cli import show

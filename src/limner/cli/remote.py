@@ -48,7 +48,7 @@ class Remote:
         answers.
         """
         asked = {name: _spelled(value) for name, value in query.items() if value is not None}
-        address = self.url + path + (f"?{urlencode(asked)}" if asked else "")
+        address = self.url + path + (f"?{urlencode(asked, doseq=True)}" if asked else "")
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -137,7 +137,9 @@ def user_path(user: str, *rest: str) -> str:
     return "/".join(["/v1/users", *(quote(part, safe="") for part in (user, *rest))])
 
 
-def _spelled(value: Any) -> str:
+def _spelled(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_spelled(each) for each in value]
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

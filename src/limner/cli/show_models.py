@@ -52,6 +52,10 @@ def versions(console: Console, found: Models) -> None:
             ))
         )  # fmt: skip
     console.print(table)
+    for each in found.versions:
+        for task, parts in each.weights.items() if each.in_use else ():
+            said = ", ".join(f"{part} {weight:.2f}" for part, weight in parts.items() if weight)
+            console.print(f"weights, {task}: {said}", soft_wrap=True)
     for act in found.journal[-LATELY:]:
         said = f": {act.reason}" if act.reason else ""
         console.print(

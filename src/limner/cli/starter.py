@@ -21,6 +21,7 @@ MEANINGS: Mapping[str, str] = {
     "lateness": "How late an event may be and still be merged; later ones rebuild their user.",
     "weights": "Worth of an event type as a sign of interest, over the domain's.",
     "retention": "How long events are kept, by event type; all: those that are not named.",
+    "scenario": "Lists by the place they are shown in; each may set what recommend has.",
     "clean": "What is refused and what is flagged on the way in.",
     "clean.aliases": "Your own names of event types, and Limner's for each.",
     "clean.tz": "The zone of times that name none.",
@@ -46,9 +47,18 @@ MEANINGS: Mapping[str, str] = {
     "recommend": "How lists are made.",
     "recommend.n": "Their length.",
     "recommend.repeats": "Whether items that a user already had, bought or only looked at, may "
-    "come again. They are those of the newest events that the facet history keeps (500).",
+    "come again: true, false, or learned: what was bought may, if such things are bought again.",
+    "recommend.kind": "The attribute by whose values it is learned what is bought again.",
+    "recommend.families": "What scores: families by name; none for the blend.",
+    "recommend.filter": "A condition that items must meet, or a list of them.",
+    "recommend.boosts": "Condition → what is added to the score, in its standard deviations.",
+    "recommend.freshness": "What is added to an item that came just now, in the same unit.",
+    "recommend.fresh_half_life": "… and half as much after so long.",
+    "recommend.pinned": "Items that come first.",
+    "recommend.excluded": "Items that never come.",
+    "recommend.diversity": "From 0, by score alone, to 1, by unlikeness alone.",
     "recommend.caps": "At most so many items of a list with the same value of an attribute.",
-    "recommend.within": "Among how many of the best scores the caps choose.",
+    "recommend.within": "Among how many of the best scores these steps choose.",
     "train": "How models are trained.",
     "train.sequence": "Whether the sequence model takes part, where PyTorch is installed.",
     "train.seed": "Makes runs repeatable.",
@@ -133,6 +143,9 @@ MEANINGS: Mapping[str, str] = {
 """Every setting by its dotted name, and every table."""
 
 _EXAMPLES: Mapping[str, Any] = {
+    "recommend.filter": "in_stock != false",
+    "recommend.boosts": {"price < 10": 0.5},
+    "scenario": {"cart": {"n": 4, "repeats": False}},
     "weights": {"view": 0.2, "purchase": 1.0},
     "retention": {"impression": "90d", "all": "3y"},
     "clean.aliases": {"looked at": "view"},

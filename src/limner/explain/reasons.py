@@ -18,9 +18,9 @@ from limner.model.protocol import History
 from limner.profile.interaction import Interaction, interaction
 from limner.profile.state import ProfileState
 from limner.profile.words import ago, length, percent
+from limner.recommend.families import Scores
 from limner.recommend.rank import Recommendation, Recommendations, RecommendConfig, Step, rank
-from limner.recommend.recommend import score, task_of, title_of
-from limner.recommend.scorer import Scorer
+from limner.recommend.recommend import score, title_of
 
 BOUGHT = 1.0
 """Weight from which on an event is a purchase or its like, and not only a look."""
@@ -76,16 +76,16 @@ class Why:
 def explained(
     listed: Recommendations,
     history: History,
-    scorer: Scorer | None,
+    scores: Scores,
     state: ProfileState,
     *,
-    repeats: bool,
+    task: Task,
 ) -> Recommendations:
     """The same list with the reasons for each item."""
     items = []
     for item in listed.items:
         dense = state.catalog.ids.code(item.item_id)
-        found = reasons(dense, item.parts, history, scorer, state.catalog, repeats=repeats)
+        found = reasons(dense, item.parts, history, scores, state.catalog, task=task)
         items.append(
             replace(item, reasons=tuple(found), reason=found[0].text if found else _no_reason(item))
         )
@@ -96,19 +96,18 @@ def reasons(
     item: int,
     parts: Mapping[str, float],
     history: History,
-    scorer: Scorer | None,
+    scores: Scores,
     catalog: Catalog,
     *,
-    repeats: bool,
+    task: Task,
 ) -> list[Reason]:
     """What moved an item's score, strongest first."""
     out: list[Reason] = []
-    if scorer is not None and len(history):
-        task = task_of(repeats)
-        groups = _shortlist(item, history, scorer, task)
+    if len(history):
+        groups = _shortlist(item, history, scores, task)
         alike = _alike(item, history, catalog)
         sets = [*groups, *(rows for _, _, rows in alike)]
-        effects = _effects(item, history, sets, scorer, task)
+        effects = _effects(item, history, sets, scores, task)
         borne_out = [rows for rows, e in zip(groups, effects, strict=False) if e > 0]
         own = [rows for rows in borne_out if history.items[rows[0]] == item]
         others = [rows for rows in borne_out if history.items[rows[0]] != item]
@@ -116,34 +115,34 @@ def reasons(
             out.append(_repeat(item, own[0], effects[0], history, catalog))
         if others:
             together = np.sort(np.concatenate(others))
-            fall = _effects(item, history, [together], scorer, task)[0]
+            fall = _effects(item, history, [together], scores, task)[0]
             if fall > 0:
                 out.append(_company(others, together, fall, history, catalog))
         for (attribute, value, rows), effect in zip(alike, effects[len(groups) :], strict=True):
             if effect > 0:
                 out.append(_from_kind(attribute, value, rows, effect, history, catalog))
         out.sort(key=lambda reason: -reason.effect)
-    popular = parts.get("popularity", 0.0)
+    popular = parts.get("popularity", parts.get("popular", 0.0))
     if popular > 0:
         out.append(Reason("popular with everybody in these weeks", "popularity", popular))
     return out
 
 
 def _effects(
-    item: int, history: History, sets: Sequence[I64], scorer: Scorer, task: Task
+    item: int, history: History, sets: Sequence[I64], scores: Scores, task: Task
 ) -> list[float]:
     """By how much the item's score falls without each set of events."""
     histories = [history, *(history.without(rows) for rows in sets)]
-    parts = scorer.parts_of(histories, item, task)
+    parts = scores.parts_of(histories, item, task)
     if not parts:
         return [0.0] * len(sets)
-    scores: F64 = np.sum(list(parts.values()), axis=0)
-    return [float(scores[0] - value) for value in scores[1:]]
+    values: F64 = np.sum(list(parts.values()), axis=0)
+    return [float(values[0] - value) for value in values[1:]]
 
 
-def _shortlist(item: int, history: History, scorer: Scorer, task: Task) -> list[I64]:
+def _shortlist(item: int, history: History, scores: Scores, task: Task) -> list[I64]:
     """The events of the item itself, and of the few that by attribution add most to its score."""
-    given = scorer.attribute(history, item, task)
+    given = scores.attribute(history, item, task)
     different, inverse = np.unique(history.items, return_inverse=True)
     sums = np.bincount(inverse, weights=given)
     best = [i for i in np.argsort(-sums, kind="stable")[:NAMED].tolist() if sums[i] > 0]
@@ -234,28 +233,27 @@ def _no_reason(item: Recommendation) -> str:
 def why(
     state: ProfileState,
     history: History,
-    scorer: Scorer | None,
+    scores: Scores,
     config: RecommendConfig,
     item: int,
     *,
     user_id: str,
-    repeats: bool,
 ) -> Why:
     """Why an item stands where it stands for a user, or what keeps it out of the list."""
     catalog = state.catalog
-    scored = score(state, history, scorer, repeats=repeats)
+    scored = score(state, history, scores, config)
     gone = scored.gone
     mine = float(scored.score[item])
     parts = {name: float(column[item]) for name, column in sorted(scored.parts.items())}
     place = None if gone[item] else _place(scored.score, ~gone, item)
-    ranked = rank(scored.score, gone, catalog, config, config.n)
+    ranked = rank(scored.score, gone, state, config, config.n)
     listed = ranked.items.tolist()
     in_list = listed.index(item) + 1 if item in listed else None
-    found = reasons(item, parts, history, scorer, catalog, repeats=repeats)
+    found = reasons(item, parts, history, scores, catalog, task=scored.task)
     without = None
     if found and found[0].events:
         rows = np.flatnonzero(np.isin(history.positions, found[0].events))
-        again_scored = score(state, history.without(rows), scorer, repeats=repeats)
+        again_scored = score(state, history.without(rows), scores, config)
         if not again_scored.gone[item]:
             without = _place(again_scored.score, ~again_scored.gone, item)
     last = float(scored.score[listed[-1]]) if listed else 0.0

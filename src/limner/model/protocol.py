@@ -25,7 +25,8 @@ class History:
     `items`: dense item ids; `times`: µs; `weights`: worth of each event by its type
     (purchase 1, view .2 …); `groups`: equal within a basket or session, −1 for none;
     `positions`: places in the log, −1 if not logged. `now`: the moment of asking, µs. `values`:
-    what each event was worth in its unit, NaN where unknown; None where nothing tells.
+    what each event was worth in its unit, NaN where unknown; None where nothing tells. `row`:
+    the user's in the live state, −1 for nobody there.
     """
 
     items: I32
@@ -35,6 +36,7 @@ class History:
     positions: I64
     now: int
     values: F64 | None = None
+    row: int = -1
 
     def __len__(self) -> int:
         return len(self.items)
@@ -51,6 +53,7 @@ class History:
             self.positions[keep],
             self.now,
             None if self.values is None else self.values[keep],
+            self.row,
         )
 
 

@@ -65,6 +65,8 @@ class ProfileState:
         self.catalog = catalog if catalog is not None else Catalog()
         self.words: dict[str, Vocabulary] = words if words is not None else {}
         self.position: Position = 0
+        self.removals = 0
+        """How often something was taken out; whoever keeps what was read looks at it."""
         self._newest: int | None = NEVER
         self.rows = Rows()
         self.owed_users: set[bytes] = set()
@@ -288,6 +290,7 @@ class ProfileState:
     def erase(self, user: bytes) -> int:
         """Drop a user and everything kept of them; 1 if there was one."""
         row = self.rows.remove(user)
+        self.removals += 1
         self.owed_users.discard(user)
         self._forget_target(user)
         if row is None:

@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 
-from limner.catalog.catalog import Catalog
+from limner.errors import ConfigError
 from limner.events.batch import F64, I32, I64, Bool
+from limner.events.expression import parse
+from limner.profile.facet import duration
+from limner.profile.state import ProfileState
+from limner.recommend.retrieval import vectors_for
+
+Repeats = bool | Literal["learned"]
 
 
 @dataclass(frozen=True, slots=True)
 class RecommendConfig:
-    """How lists are made.
+    """How lists are made; a scenario is the same with some of it set otherwise.
 
     `n`: their length. `repeats`: whether items the user already had may come again, which are
     those of the history: bought, looked at or otherwise, in its newest events (as many as the
-    facet "history" keeps, its `bound`; 500 in the domain "ecommerce"). `caps`: at most so many
-    items with the same value of an attribute. `within`: how many of the best scores the caps
-    choose among.
+    facet "history" keeps, its `bound`; 500 in the domain "ecommerce"); "learned": whether what
+    was bought may, by whether things of its kind (the attribute `kind`) are bought again in this
+    shop. `families`: what scores, the blend if none is named. `filter`: conditions that items
+    must meet. `boosts`: condition → what is added to the score of items that meet it.
+    `freshness`: what is added to the score of an item that came just now, half as much after
+    `fresh_half_life`. Both are in standard deviations of the score over the items.
+
+    `pinned`: items that come first; `excluded`: items that never come. `diversity`: from 0, by
+    score alone, to 1, by unlikeness alone. `caps`: at most so many items with the same value of
+    an attribute. `within`: how many of the best scores these steps choose among.
     """
 
     n: int = 10
-    repeats: bool = True
+    repeats: Repeats = "learned"
+    kind: str = "category"
+    families: Sequence[str] = ()
+    filter: str | Sequence[str] = ""
+    boosts: Mapping[str, float] = field(default_factory=dict)
+    freshness: float = 0.0
+    fresh_half_life: str = "14d"
+    pinned: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    diversity: float = 0.0
     caps: Mapping[str, int] = field(default_factory=lambda: {"type": 2})
     within: int = 500
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The conditions that items must meet."""
+        given = (self.filter,) if isinstance(self.filter, str) else tuple(self.filter)
+        return tuple(text for text in given if text.strip())
+
+    def check(self, where: str) -> None:
+        """Raise ConfigError for a number that means nothing, ExpressionError for a condition."""
+        for key, value in (
+            ("n", self.n),
+            ("within", self.within),
+            *((f"caps.{name}", cap) for name, cap in self.caps.items()),
+        ):
+            if value < 1:
+                raise ConfigError(f"{where}.{key} = {value} is too small", mend="use 1 or more")
+        if not 0 <= self.diversity <= 1:
+            raise ConfigError(
+                f"{where}.diversity = {self.diversity} is no share", mend="use 0 to 1"
+            )
+        for key, number in (("freshness", self.freshness), *self.boosts.items()):
+            if not np.isfinite(number):
+                raise ConfigError(f"{where}: {key} = {number} is no number", mend="use a number")
+        duration(self.fresh_half_life, f"{where}.fresh_half_life")
+        for text in (*self.filters, *self.boosts):
+            parse(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +106,7 @@ class Recommendations:
     """A list for a user: from the log before `as_of`, at `at` (µs).
 
     `removed` counts what each filter took out of the catalog; `model` is the version that
-    scored, None for the popularity fallback.
+    scored, None where nothing trained took part; `scenario` the one that was asked for.
     """
 
     user_id: str
@@ -68,6 +117,7 @@ class Recommendations:
     removed: Mapping[str, int] = field(default_factory=dict)
     model: str | None = None
     note: str = ""
+    scenario: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +129,12 @@ class Ranked:
     steps: tuple[tuple[Step, ...], ...]
 
 
-def filters(catalog: Catalog, had: I32, *, repeats: bool) -> dict[str, Bool]:
-    """Filter's name → items it removes; `had`: the items of the user's history."""
-    out = {"unavailable": ~catalog.available()}
-    if not repeats:
-        gone = np.zeros(len(catalog), dtype=bool)
-        gone[had] = True
-        out["already had"] = gone
-    return out
+Pass = Callable[[Iterator[int]], Iterator[int]]
+"""A step: items in an order → these or some of them in another, as far as they are asked for."""
 
 
-def rank(score: F64, removed: Bool, catalog: Catalog, config: RecommendConfig, n: int) -> Ranked:
-    """The best `n` items that are not removed, after the caps.
+def rank(score: F64, removed: Bool, state: ProfileState, config: RecommendConfig, n: int) -> Ranked:
+    """The best `n` items that are not removed: by score, then each step after it.
 
     Ties are broken by item id, so a list never depends on the order of arrival.
     """
@@ -98,35 +142,93 @@ def rank(score: F64, removed: Bool, catalog: Catalog, config: RecommendConfig, n
     room = min(max(config.within, n), int((~removed).sum()))
     if not room:
         return Ranked(np.empty(0, np.int32), np.empty(0, np.int64), ())
-    best = np.argpartition(-score, room - 1)[:room]
+    best = np.argpartition(-score, room - 1)[:room].tolist()
+    catalog = state.catalog
     ids = catalog.ids.values
-    best = np.array(sorted(best.tolist(), key=lambda item: (-score[item], ids[item])))
-    chosen = _capped(best, catalog, config.caps, n)
-    steps = tuple(
-        (Step("caps", int(place) + 1, rank),) if place + 1 != rank else ()
-        for rank, place in enumerate(chosen, 1)
+    best.sort(key=lambda item: (-score[item], ids[item]))
+    by_score = {item: place for place, item in enumerate(best, 1)}
+    pinned = [
+        item
+        for item in dict.fromkeys(catalog.ids.find(list(config.pinned)).tolist())
+        if item >= 0 and not removed[item]
+    ]
+    for item in pinned:
+        by_score.setdefault(item, 1 + int((score > score[item]).sum()))
+    first, passes = set(pinned), dict[str, Pass]()
+    if pinned:
+        passes["pinned"] = lambda flow: (
+            item for part in (pinned, (i for i in flow if i not in first)) for item in part
+        )
+    if config.diversity:
+        passes["diversity"] = lambda flow: _diverse(list(flow), score, state, config, len(pinned))
+    if config.caps:
+        pool = list(by_score)
+        codes = {
+            name: dict(zip(pool, catalog.codes_now(name, np.array(pool)).tolist(), strict=True))
+            for name in config.caps
+        }
+        passes["caps"] = lambda flow: _capped(flow, codes, config.caps, first)
+    flow, ranks = iter(best), dict[str, dict[int, int]]()
+    for name, step in passes.items():
+        ranks[name] = {}
+        flow = _numbered(step(flow), ranks[name])
+    chosen = list(islice(flow, n))
+    return Ranked(
+        np.array(chosen, dtype=np.int32),
+        np.array([by_score[item] for item in chosen], dtype=np.int64),
+        tuple(_steps(item, by_score[item], ranks) for item in chosen),
     )
-    return Ranked(best[chosen].astype(np.int32), np.asarray(chosen) + 1, steps)
 
 
-def _capped(best: I64, catalog: Catalog, caps: Mapping[str, int], n: int) -> list[int]:
-    """Places in `best` of the first `n` items under which no cap is exceeded."""
-    if not caps:
-        return list(range(min(n, len(best))))
-    versions = catalog.current.view[best]
-    codes = {name: np.full(len(best), -1) for name in caps}
-    for name, column in codes.items():
-        rows, values = catalog.codes_at(name, versions)
-        column[rows[::-1]] = values[::-1]
+def _numbered(flow: Iterable[int], ranks: dict[int, int]) -> Iterator[int]:
+    for place, item in enumerate(flow, 1):
+        ranks[item] = place
+        yield item
+
+
+def _steps(item: int, before: int, ranks: Mapping[str, Mapping[int, int]]) -> tuple[Step, ...]:
+    out = []
+    for name, places in ranks.items():
+        if places[item] != before:
+            out.append(Step(name, before, places[item]))
+        before = places[item]
+    return tuple(out)
+
+
+def _diverse(
+    order: list[int], score: F64, state: ProfileState, config: RecommendConfig, pinned: int
+) -> Iterator[int]:
+    """Maximal marginal relevance (Carbonell and Goldstein 1998), after those that are pinned.
+
+    The next is the item of the greatest (1 − d) · score − d · max cosine to those before it, the
+    score scaled to 0 … 1 over the items that are chosen among.
+    """
+    vectors = vectors_for(state, np.array(order, dtype=np.int32))
+    worth = score[order]
+    worth = (worth - worth.min()) / max(float(np.ptp(worth)), 1e-12)
+    alike = np.zeros(len(order))
+    left = np.ones(len(order), dtype=bool)
+    for place in range(len(order)):
+        if place >= pinned:
+            gain = (1 - config.diversity) * worth - config.diversity * alike
+            place = int(np.where(left, gain, -np.inf).argmax())
+        left[place] = False
+        alike = np.maximum(alike, vectors @ vectors[place])
+        yield order[place]
+
+
+def _capped(
+    flow: Iterator[int],
+    codes: Mapping[str, Mapping[int, int]],
+    caps: Mapping[str, int],
+    free: set[int],
+) -> Iterator[int]:
+    """Items under which no cap is exceeded; those of `free` count, but come in any case."""
     seen: dict[tuple[str, int], int] = {}
-    chosen: list[int] = []
-    for place in range(len(best)):
-        keys = [(name, int(codes[name][place])) for name in caps if codes[name][place] >= 0]
-        if any(seen.get(key, 0) >= caps[key[0]] for key in keys):
+    for item in flow:
+        keys = [(name, code) for name in caps if (code := codes[name][item]) >= 0]
+        if item not in free and any(seen.get(key, 0) >= caps[key[0]] for key in keys):
             continue
         for key in keys:
             seen[key] = seen.get(key, 0) + 1
-        chosen.append(place)
-        if len(chosen) == n:
-            break
-    return chosen
+        yield item

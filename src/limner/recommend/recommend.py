@@ -1,8 +1,9 @@
-"""Recommend: score the catalog for a user, filter, rank, and keep the parts."""
+"""Recommend: score the catalog for a user, filter, rank by steps, cut, and keep what each did."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
@@ -11,28 +12,36 @@ from limner.catalog.catalog import Catalog
 from limner.events.batch import F64, Bool
 from limner.model.blend import Task, total
 from limner.model.protocol import History
+from limner.profile.facet import duration
 from limner.profile.state import ProfileState
+from limner.recommend.conditions import met
+from limner.recommend.crowd import BOUGHT, crowd, repeating
+from limner.recommend.families import Scores
 from limner.recommend.rank import (
     Ranked,
     Recommendation,
     Recommendations,
     RecommendConfig,
-    filters,
     rank,
 )
-from limner.recommend.scorer import Scorer, popularity
 
 UNTRAINED = "no model is trained yet, so this is what is popular: limner train"
+LIKENESS = "no model is trained yet, so this is what is popular and like the history: limner train"
 STRANGER = "nothing is known of this user yet, so this is what is popular"
+DECLARED = "nothing was done yet, so this is what they choose who declared the same"
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The whole catalog scored for a user: parts, their sum, and what filters take out."""
+    """The whole catalog scored for a user: parts, their sum, and what filters take out.
+
+    `task`: the weights of the blend that were used.
+    """
 
     parts: dict[str, F64]
     score: F64
     removed: dict[str, Bool]
+    task: Task
 
     @property
     def gone(self) -> Bool:
@@ -41,52 +50,134 @@ class Scored:
         return gone
 
 
-def task_of(repeats: bool) -> Task:
+def score(state: ProfileState, history: History, scores: Scores, config: RecommendConfig) -> Scored:
+    """Every item's parts and score, and what filters take out.
+
+    The parts are the families', then those of boosts and freshness, in standard deviations of the
+    families' score over the items that are left.
+    """
+    task = task_of(state, history, config)
+    parts = dict(scores.parts(history, task))
+    removed = filters(state, history, config)
+    out = Scored(parts, total(parts), removed, task)
+    if config.boosts or config.freshness:
+        left = out.score[~out.gone]
+        unit = float(left.std()) if len(left) else 0.0
+        unit = unit if unit > 1e-12 else 1.0
+        for text, amount in config.boosts.items():
+            parts[f"boost {text}"] = met(text, state, history).astype(np.float64) * (amount * unit)
+        if config.freshness:
+            since = crowd(state, history.now).since
+            age = np.maximum(history.now - since.astype(np.float64), 0)
+            fresh = np.exp2(-age / duration(config.fresh_half_life))
+            fresh[since == 0] = 0.0
+            parts["freshness"] = (fresh * (config.freshness * unit)).astype(np.float64)
+        out = replace(out, score=total(parts))
+    return out
+
+
+def task_of(state: ProfileState, history: History, config: RecommendConfig) -> Task:
     """The blend's weights to use: for the next purchase of any kind, or for new items only."""
-    return "next" if repeats else "new"
+    if config.repeats == "learned":
+        again = repeating(state, config.kind, history.now)
+        return "next" if not len(history) or again[history.items].mean() >= 0.5 else "new"
+    return "next" if config.repeats else "new"
 
 
-def score(state: ProfileState, history: History, scorer: Scorer | None, *, repeats: bool) -> Scored:
-    """Every item's parts and score, and the filters."""
-    if scorer is None:
-        parts = {"popularity": popularity(state, history.now)}
-    else:
-        parts = scorer.parts(history, task_of(repeats))
-    removed = filters(state.catalog, history.items, repeats=repeats)
-    return Scored(parts, total(parts), removed)
+def usual_task(state: ProfileState, config: RecommendConfig, now: int) -> Task:
+    """The same for this shop's users as a whole."""
+    if config.repeats == "learned":
+        again = repeating(state, config.kind, now)
+        return "next" if not len(again) or again.mean() >= 0.5 else "new"
+    return "next" if config.repeats else "new"
+
+
+def filters(state: ProfileState, history: History, config: RecommendConfig) -> dict[str, Bool]:
+    """Filter's name → items it removes."""
+    catalog = state.catalog
+    out = {"unavailable": ~catalog.available()}
+    if config.repeats == "learned":
+        bought = history.items[history.weights >= BOUGHT]
+        gone = np.zeros(len(catalog), dtype=bool)
+        if len(bought):
+            gone[bought] = ~repeating(state, config.kind, history.now)[bought]
+        out["already bought, and its kind is not bought again"] = gone
+    elif not config.repeats:
+        gone = np.zeros(len(catalog), dtype=bool)
+        gone[history.items] = True
+        out["already had"] = gone
+    if config.excluded:
+        gone = np.zeros(len(catalog), dtype=bool)
+        found = catalog.ids.find(list(config.excluded))
+        gone[found[found >= 0]] = True
+        out["excluded"] = gone
+    for text in config.filters:
+        out[f"filter {text}"] = ~met(text, state, history)
+    return out
 
 
 def recommend(
     state: ProfileState,
     history: History,
-    scorer: Scorer | None,
+    scores: Scores,
     config: RecommendConfig,
     *,
     user_id: str,
     as_of: int,
-    repeats: bool,
-    n: int | None = None,
-) -> Recommendations:
-    """The best `n` items for a history (config's `n` by default)."""
-    scored = score(state, history, scorer, repeats=repeats)
-    ranked = rank(scored.score, scored.gone, state.catalog, config, config.n if n is None else n)
-    note = UNTRAINED if scorer is None else "" if len(history) else STRANGER
-    if not len(ranked.items):
-        note = (
-            "every item of the catalog was filtered out"
-            if len(state.catalog)
-            else ("the catalog is empty: limner import --items items.csv")
-        )
-    return Recommendations(
+    scenario: str = "",
+) -> tuple[Recommendations, Scored]:
+    """The best items for a history, and what they were chosen by."""
+    scored = score(state, history, scores, config)
+    ranked = rank(scored.score, scored.gone, state, config, config.n)
+    removed = {name: int(mask.sum()) for name, mask in scored.removed.items() if mask.any()}
+    listed = Recommendations(
         user_id=user_id,
         recommendation_id=uuid4().hex,
         at=history.now,
         as_of=as_of,
         items=_listed(scored, ranked, state.catalog),
-        removed={name: int(mask.sum()) for name, mask in scored.removed.items() if mask.any()},
-        model=scorer.version if scorer else None,
-        note=note,
+        removed=removed,
+        model=scores.version,
+        note=_note(scored, ranked, state, history, scores, config),
+        scenario=scenario,
     )
+    return listed, scored
+
+
+def _note(
+    scored: Scored,
+    ranked: Ranked,
+    state: ProfileState,
+    history: History,
+    scores: Scores,
+    config: RecommendConfig,
+) -> str:
+    said = []
+    if not len(state.catalog):
+        said.append("the catalog is empty: limner import --items items.csv")
+    elif not len(ranked.items):
+        said.append(f"every item of the catalog was filtered out: {_who(scored.removed)}")
+    elif config.families:
+        pass
+    elif not len(history):
+        said.append(DECLARED if "group" in scored.parts else STRANGER)
+    elif scores.version is None:
+        said.append(LIKENESS if "portrait" in scored.parts else UNTRAINED)
+    strange = [item for item in config.pinned if state.catalog.ids.code(item) < 0]
+    if strange:
+        said.append(f"pinned but not known: {', '.join(strange)}")
+    return "; ".join(said)
+
+
+def _who(removed: Mapping[str, Bool]) -> str:
+    """What each filter took out, in words.
+
+    >>> _who({"unavailable": np.array([False, True]), "filter price < 1": np.array([True, True])})
+    'filter price < 1 removes 2 of 2, unavailable removes 1 of 2'
+    """
+    counts = {name: (int(mask.sum()), len(mask)) for name, mask in removed.items()}
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1][0])
+    return ", ".join(f"{name} removes {n} of {of}" for name, (n, of) in ranked if n)
 
 
 def _listed(scored: Scored, ranked: Ranked, catalog: Catalog) -> tuple[Recommendation, ...]:
@@ -111,3 +202,20 @@ def title_of(catalog: Catalog, item: int) -> str:
         if len(codes):
             return str(catalog.words[attribute].values[codes[0]])
     return catalog.ids.values[item]
+
+
+def asked(
+    config: RecommendConfig, *, filter: str | Iterable[str] | None = None, **over: object
+) -> RecommendConfig:
+    """The settings of a list with what a request says over them; its filters come on top.
+
+    What is None was not said. Raises ConfigError or ExpressionError for what makes no sense.
+    """
+    given = {name: value for name, value in over.items() if value is not None}
+    if filter:
+        more = (filter,) if isinstance(filter, str) else tuple(filter)
+        given["filter"] = (*config.filters, *more)
+    out = replace(config, **given)  # type: ignore[arg-type]
+    if given:
+        out.check("recommend")
+    return out

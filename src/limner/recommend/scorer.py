@@ -1,4 +1,4 @@
-"""Scores for a live user: a trained blend in the catalog's item ids, or plain popularity.
+"""Scores for a live user: a trained blend in the catalog's item ids.
 
 A model knows items by the ids they had when it was fitted; the catalog may have grown since, or
 have been rebuilt in another order. The scorer translates, so neither has to know, and has new
@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from limner.catalog.catalog import Catalog
 from limner.catalog.known import Content
-from limner.events.batch import DAY, F64, I32, I64
+from limner.events.batch import F64, I32, I64
 from limner.model.blend import Blend, Task
 from limner.model.entering import entered
 from limner.model.interactions import features
@@ -41,10 +40,10 @@ def history_of(state: ProfileState, row: int, now: int) -> History:
     if row < 0:
         none = np.empty(0, dtype=np.int64)
         return History(none.astype(np.int32), none, none.astype(np.float64), none, none, now)
-    return history_from(state.pools[HISTORY].entries(row), now)
+    return history_from(state.pools[HISTORY].entries(row), now, row)
 
 
-def history_from(entries: tuple[npt.NDArray[Any], Values], now: int) -> History:
+def history_from(entries: tuple[npt.NDArray[Any], Values], now: int, row: int = -1) -> History:
     """The same from what the facet's map has of the user."""
     items, values = entries
     return History(
@@ -54,6 +53,7 @@ def history_from(entries: tuple[npt.NDArray[Any], Values], now: int) -> History:
         values["group"].astype(np.int64),
         values["p"].astype(np.int64),
         now,
+        row=row,
     )
 
 
@@ -128,17 +128,33 @@ class Scorer:
         self._now = reach
         return reach
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The names of its parts, those too that the blend gives no weight."""
+        return tuple(self._blend.models)
+
+    def weight(self, family: str, task: Task) -> float:
+        """What the blend learned that a family counts."""
+        return float(self._blend.weights[task].get(family, 0.0))
+
     def parts(self, history: History, task: Task) -> dict[str, F64]:
         """Each part's contribution to the score of every item of the catalog."""
         reach = self._reach()
         given = reach.blend.parts([_translated(history, reach.to_model)[0]], task)
-        out: dict[str, F64] = {}
-        for name, values in given.items():
-            row = np.asarray(values[0], dtype=np.float64)
-            column = np.full(len(self.catalog), row.min(initial=0.0))
-            column[reach.to_catalog] = row
-            out[name] = column
-        return out
+        return {name: self._spread(reach, values[0]) for name, values in given.items()}
+
+    def alone(self, family: str, history: History) -> F64:
+        """What one family by itself gives every item of the catalog, without a weight."""
+        reach = self._reach()
+        known = _translated(history, reach.to_model)[0]
+        return self._spread(reach, reach.blend.models[family].score([known])[0])
+
+    def _spread(self, reach: _Reach, scores: npt.NDArray[Any]) -> F64:
+        """Scores of the blend's items as those of the catalog's."""
+        row = np.asarray(scores, dtype=np.float64)
+        column = np.full(len(self.catalog), row.min(initial=0.0))
+        column[reach.to_catalog] = row
+        return column
 
     def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
         """Each part's contribution to one item under several histories, (n,)."""
@@ -190,36 +206,7 @@ def _translated(history: History, to_model: I32) -> tuple[History, I64]:
             history.positions[kept],
             history.now,
             values,
+            history.row,
         ),
         kept,
     )
-
-
-POPULAR_HALF_LIFE = 28 * DAY
-
-
-_popular: WeakKeyDictionary[ProfileState, tuple[int, F64]] = WeakKeyDictionary()
-
-
-def popularity(state: ProfileState, now: int) -> F64:
-    """log(1 + decayed interactions) of every item, over all users' histories.
-
-    Kept until the log has grown by a hundredth or the catalog by an item: popularity moves
-    slowly, and a pass over all histories takes tens of milliseconds on a million events.
-    """
-    known = _popular.get(state)
-    if (
-        known is not None
-        and len(known[1]) == len(state.catalog)
-        and state.position - known[0] <= known[0] // 100
-    ):
-        return known[1]
-    _, items, values = state.pools[HISTORY].every()
-    counts: F64 = np.zeros(len(state.catalog))
-    if len(items):
-        age = np.maximum(now - values["t"].astype(np.float64), 0)
-        worth = np.maximum(values["w"], 0) * np.exp2(-age / POPULAR_HALF_LIFE)
-        counts += np.bincount(items, weights=worth, minlength=len(state.catalog))
-    popular: F64 = np.log1p(counts)
-    _popular[state] = (state.position, popular)
-    return popular

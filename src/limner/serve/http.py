@@ -40,6 +40,7 @@ from limner.serve.requests import (
     Attributes,
     InTraining,
     ItemId,
+    Listing,
     RawBody,
     Shop,
     UserId,
@@ -232,17 +233,16 @@ def get_history(
 def get_recommendations(
     app: Shop,
     user_id: UserId,
+    asked: Listing,
     n: Annotated[int | None, Query(ge=1, le=1000, description="How many items.")] = None,
     explain: Annotated[bool, Query(description="Whether each item comes with reasons.")] = False,
-    repeats: Annotated[
-        bool | None, Query(description="Whether items the user already had may come again.")
-    ] = None,
 ) -> Response:
     """Ranked items, each with the parts its score is the sum of.
 
-    A user without a history gets what is popular, and `note` says so.
+    Filters and steps after the score are on record. A user without a history gets what is
+    popular, and `note` says so; it also says when filters left nothing.
     """
-    return json_answer(app.recommend(user_id, n, explain=explain, repeats=repeats))
+    return json_answer(app.recommend(user_id, n, explain=explain, **asked))
 
 
 @router.get(
@@ -255,12 +255,10 @@ def get_why(
     app: Shop,
     user_id: UserId,
     item_id: ItemId,
-    repeats: Annotated[
-        bool | None, Query(description="Whether items the user already had may come again.")
-    ] = None,
+    asked: Listing,
 ) -> Response:
     """Where an item stands for a user, and the events that put it there."""
-    return json_answer(app.why(user_id, item_id, repeats=repeats))
+    return json_answer(app.why(user_id, item_id, **asked))
 
 
 @router.post(

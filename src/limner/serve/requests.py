@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from fastapi import Body, Depends, Path, Request, Response
+from fastapi import Body, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 
 from limner.app import Jobs, Limner
+from limner.app.listing import boosts_of
 from limner.serve.background import Trainer
 from limner.serve.wire import encode
 from limner.sources.payloads import MAX_BYTES
@@ -66,3 +67,49 @@ Attributes = Annotated[
         examples=[{"title": "Green tea", "category": "tea", "brand": "Oma", "price": 4.5}],
     ),
 ]
+
+
+def _listing(
+    by: Annotated[
+        list[str] | None,
+        Query(description="A family by itself, or several, instead of the blend."),
+    ] = None,
+    scenario: Annotated[
+        str, Query(description="The place it is shown in, as limner.toml names it.")
+    ] = "",
+    repeats: Annotated[
+        bool | Literal["learned"] | None,
+        Query(description="Whether items the user already had may come again."),
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        Query(description="Conditions that items must meet.", examples=[["price < 10"]]),
+    ] = None,
+    boost: Annotated[
+        list[str] | None,
+        Query(description="AMOUNT: CONDITION, in standard deviations of the score."),
+    ] = None,
+    diversity: Annotated[
+        float | None, Query(ge=0, le=1, description="0: by score alone; 1: by unlikeness alone.")
+    ] = None,
+    freshness: Annotated[
+        float | None, Query(description="What an item that came just now gains.")
+    ] = None,
+    pin: Annotated[list[str] | None, Query(description="Items that come first.")] = None,
+    exclude: Annotated[list[str] | None, Query(description="Items that never come.")] = None,
+) -> dict[str, Any]:
+    return {
+        "by": by,
+        "scenario": scenario,
+        "repeats": repeats,
+        "filter": filter,
+        "boosts": boosts_of(boost or ()),
+        "diversity": diversity,
+        "freshness": freshness,
+        "pinned": pin,
+        "excluded": exclude,
+    }
+
+
+Listing = Annotated[dict[str, Any], Depends(_listing)]
+"""What a request says of the list it wants: keyword arguments of `Limner.recommend`."""

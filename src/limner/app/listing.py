@@ -1,0 +1,137 @@
+"""Lists for a user: which settings hold, what scores, and what the list says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypedDict
+
+from limner.errors import NotFound, UsageError
+from limner.explain.reasons import Why, explained, why
+from limner.model.blend import TASKS
+from limner.recommend.families import LIVE, Mixture
+from limner.recommend.rank import Recommendations, RecommendConfig, Repeats
+from limner.recommend.recommend import asked as over
+from limner.recommend.recommend import recommend as listed_for
+from limner.recommend.scorer import history_of
+
+if TYPE_CHECKING:
+    from limner.app.limner import Limner
+
+
+class Asked(TypedDict, total=False):
+    """What a request may say of a list, over its scenario; what is None is not said.
+
+    As in `RecommendConfig`; a `filter` comes on top of the scenario's.
+    """
+
+    repeats: Repeats | None
+    filter: str | Sequence[str] | None
+    boosts: Mapping[str, float] | None
+    freshness: float | None
+    diversity: float | None
+    caps: Mapping[str, int] | None
+    pinned: Sequence[str] | None
+    excluded: Sequence[str] | None
+
+
+def boosts_of(given: Sequence[str]) -> dict[str, float] | None:
+    """Boosts as a request writes them, "AMOUNT: CONDITION". Raises UsageError for another form.
+
+    >>> boosts_of(['0.5: brand == "Oma"'])
+    {'brand == "Oma"': 0.5}
+    """
+    out = {}
+    for text in given:
+        amount, _, condition = text.partition(":")
+        try:
+            out[condition.strip()] = float(amount)
+        except ValueError:
+            condition = ""
+        if not condition.strip():
+            raise UsageError(
+                f"{text!r} is no boost", mend="write AMOUNT: CONDITION, as in 0.5: price < 10"
+            )
+    return out or None
+
+
+def settings(
+    app: Limner, scenario: str, by: str | Sequence[str] | None, n: int | None, asked: Asked
+) -> RecommendConfig:
+    """The settings of a list. Raises UsageError for a scenario that is not configured."""
+    config = app.config.recommend
+    if scenario:
+        known = app.config.scenario
+        if scenario not in known:
+            close = get_close_matches(scenario, known, 1)
+            meant = f"did you mean {close[0]!r}? " if close else ""
+            listed = f"there are {', '.join(sorted(known))}" if known else "there are none yet"
+            raise UsageError(
+                f"scenario {scenario!r} is not configured",
+                mend=f"{meant}{listed}; add [scenario.{scenario}] to limner.toml",
+            )
+        config = known[scenario]
+    names = None if by is None else (by,) if isinstance(by, str) else tuple(by)
+    return over(config, families=names, n=n, **asked)
+
+
+def recommend(
+    app: Limner,
+    user_id: str,
+    *,
+    scenario: str,
+    by: str | Sequence[str] | None,
+    n: int | None,
+    explain: bool,
+    asked: Asked,
+) -> Recommendations:
+    """`Limner.recommend`."""
+    config = settings(app, scenario, by, n, asked)
+    scorer = app.scorer()
+    with app.writer.lock:
+        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
+        history = history_of(app.state, app._row(user_id), app.now())
+        listed, scored = listed_for(
+            app.state,
+            history,
+            scores,
+            config,
+            user_id=user_id,
+            as_of=app.state.position,
+            scenario=scenario,
+        )
+        if not explain:
+            return listed
+        return explained(listed, history, scores, app.state, task=scored.task)
+
+
+def why_(
+    app: Limner,
+    user_id: str,
+    item_id: str,
+    *,
+    scenario: str,
+    by: str | Sequence[str] | None,
+    asked: Asked,
+) -> Why:
+    """`Limner.why`."""
+    config = settings(app, scenario, by, None, asked)
+    scorer = app.scorer()
+    with app.writer.lock:
+        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
+        row = app.known_row(user_id)
+        item = app.state.catalog.ids.code(item_id)
+        if item < 0:
+            raise NotFound(f"item {item_id!r} is not known", mend="check the id")
+        history = history_of(app.state, row, app.now())
+        return why(app.state, history, scores, config, item, user_id=user_id)
+
+
+def families(app: Limner) -> dict[str, dict[str, float]]:
+    """`Limner.families`."""
+    scorer = app.scorer()
+    out: dict[str, dict[str, float]] = {name: {} for name in LIVE}
+    for name in scorer.families if scorer is not None else ():
+        assert scorer is not None
+        out[name] = {task: scorer.weight(name, task) for task in TASKS}
+    return out

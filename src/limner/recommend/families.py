@@ -1,0 +1,310 @@
+"""What a list is scored by: the trained blend, or families by their names.
+
+The families of the model are trained; those of `LIVE` are read from the present state, need no
+training, and know of the last event and the newest item. Each can be asked alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from limner.errors import UsageError
+from limner.events.batch import DAY, F64, I64, Bool
+from limner.model.blend import FAMILIES, Task
+from limner.model.protocol import History
+from limner.profile.facets.affinity import Affinity
+from limner.profile.facets.declared import Declared
+from limner.profile.facets.taste import InterestVector, unit
+from limner.profile.population import Population
+from limner.profile.standing import everything as standing_of
+from limner.profile.state import ProfileState
+from limner.profile.users import CHUNK, Users
+from limner.recommend.crowd import HALF_LIFE, crowd
+from limner.recommend.retrieval import vectors_of
+from limner.recommend.scorer import Scorer
+
+NEIGHBOURS = 100
+"""The most alike users, whose choices are counted."""
+NEW_HALF_LIFE = 14 * DAY
+USUAL = 5.0
+"""Events' worth of everybody's shares that a user's start from."""
+BEGIN = 10.0
+"""Events that a group's shares start with."""
+LEANING = 0.25
+"""What a log ratio of shares counts beside a cosine."""
+
+
+class Scores(Protocol):
+    """What scores the catalog in parts that sum to the score."""
+
+    @property
+    def version(self) -> str | None:
+        """The model's version, None where nothing trained takes part."""
+        ...
+
+    def parts(self, history: History, task: Task) -> dict[str, F64]:
+        """Each part's contribution to the score of every item of the catalog."""
+        ...
+
+    def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
+        """Each part's contribution to one item under several histories, (n,)."""
+        ...
+
+    def attribute(self, history: History, item: int, task: Task) -> F64:
+        """What each event adds to an item's score by the parts that can say, (n,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """The families `names` of a state; without names the blend, or what there is without one.
+
+    Of several, one that the blend has learned a weight of counts as much; any other is scaled to
+    spread by 1 over the items. One alone is as it is.
+    """
+
+    state: ProfileState
+    scorer: Scorer | None
+    names: tuple[str, ...] = ()
+    population: Population | None = None
+
+    def __post_init__(self) -> None:
+        known = [*LIVE, *(self.scorer.families if self.scorer is not None else ())]
+        for name in self.names:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                untrained = name in FAMILIES and self.scorer is None
+                raise UsageError(
+                    f"family {name!r} is not there",
+                    mend="train it first: limner train"
+                    if untrained
+                    else (f"did you mean {close[0]!r}? " if close else "")
+                    + f"there are {', '.join(sorted(known))}",
+                )
+
+    @property
+    def version(self) -> str | None:
+        """The model's, if one of its families takes part."""
+        if self.scorer is None or (self.names and set(self.names) <= set(LIVE)):
+            return None
+        return self.scorer.version
+
+    def parts(self, history: History, task: Task) -> dict[str, F64]:
+        """Each part's contribution to the score of every item of the catalog."""
+        if self.names:
+            return {name: self._weighed(name, history, task) for name in self.names}
+        if not len(history) and (group := self._live("group", history)).any():
+            return {"group": group}  # it starts from what everybody chooses
+        if self.scorer is not None:
+            out = self.scorer.parts(history, task)
+        else:
+            out = {"popularity": crowd(self.state, history.now).popular.copy()}
+            if len(history):
+                out["portrait"] = _spread_by_one(self._live("portrait", history))
+        return out
+
+    def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
+        """Each part's contribution to one item under several histories, (n,)."""
+        if not self.names and self.scorer is not None and all(map(len, histories)):
+            return self.scorer.parts_of(histories, item, task)
+        found = [self.parts(history, task) for history in histories]
+        names = dict.fromkeys(name for parts in found for name in parts)
+        return {
+            name: np.array([parts[name][item] if name in parts else 0.0 for parts in found])
+            for name in names
+        }
+
+    def attribute(self, history: History, item: int, task: Task) -> F64:
+        """What each event adds to an item's score, (n,); events of like items where none says."""
+        out = np.zeros(len(history))
+        if self.scorer is not None and not self.names:
+            return self.scorer.attribute(history, item, task)
+        vectors = vectors_of(self.state)
+        if len(history) and len(vectors):
+            out += np.maximum(vectors[history.items] @ vectors[item], 0) * history.weights
+        return out
+
+    def _live(self, name: str, history: History) -> F64:
+        return LIVE[name](self, history)
+
+    def _weighed(self, name: str, history: History, task: Task) -> F64:
+        live = name in LIVE
+        weight = 0.0 if live or self.scorer is None else self.scorer.weight(name, task)
+        if live:
+            found = self._live(name, history)
+        else:
+            assert self.scorer is not None
+            found = self.scorer.alone(name, history)
+        if len(self.names) == 1:
+            return found
+        return found * weight if weight else _spread_by_one(found)
+
+
+def _spread_by_one(values: F64) -> F64:
+    spread = float(values.std()) if len(values) else 0.0
+    return values / spread if spread > 1e-12 else values
+
+
+# -- the live families -------------------------------------------------------------------------
+
+
+def _popular(of: Mixture, history: History) -> F64:
+    return crowd(of.state, history.now).popular.copy()
+
+
+def _trending(of: Mixture, history: History) -> F64:
+    return crowd(of.state, history.now).velocity.copy()
+
+
+def _new(of: Mixture, history: History) -> F64:
+    since = crowd(of.state, history.now).since
+    age = np.maximum(history.now - since.astype(np.float64), 0)
+    return np.where(since > 0, np.exp2(-age / NEW_HALF_LIFE), 0.0)
+
+
+def _neighbours(of: Mixture, history: History) -> F64:
+    """Σ likeness · what they chose ÷ Σ likeness, over the users whose choices are most alike."""
+    all_ = crowd(of.state, history.now)
+    out = np.zeros(all_.n_items)
+    if not len(history) or not len(all_.rows):
+        return out
+    age = np.maximum(history.now - history.times.astype(np.float64), 0)
+    worth = np.maximum(history.weights, 0) * np.exp2(-age / HALF_LIFE)
+    own = np.log1p(np.bincount(history.items, worth, minlength=all_.n_items)) * all_.damping
+    length = float(np.linalg.norm(own))
+    alike = np.asarray(all_.chosen @ (own / max(length, 1e-12)))
+    if 0 <= history.row < len(alike):
+        alike[history.row] = 0.0
+    k = min(NEIGHBOURS, len(alike))
+    near = np.argpartition(-alike, k - 1)[:k]
+    near = near[alike[near] > 0]
+    if not len(near):
+        return out
+    found = np.asarray(all_.chosen[near].T @ alike[near]).ravel() / alike[near].sum()
+    return np.asarray(found, dtype=np.float64)
+
+
+def _portrait(of: Mixture, history: History) -> F64:
+    """How near items lie to the interest vectors, and to what the user leans to.
+
+    The mean cosine to the long- and the short-term vector, plus `LEANING` × the mean log ratio of
+    the user's share of an item's values, in the attributes that affinities are kept of, to
+    everybody's.
+    """
+    state, catalog = of.state, of.state.catalog
+    out = np.zeros(len(catalog))
+    if not len(history):
+        return out
+    taste = next((f for f in state.facets if isinstance(f, InterestVector)), None)
+    newest = history.times.max()
+    if taste is not None:
+        vectors = vectors_of(state)
+        sums = [
+            weights @ vectors[history.items].astype(np.float64)
+            for weights in taste.weights_of(history.times, newest, history.weights)
+        ]
+        out += vectors @ unit(np.stack(sums)).sum(axis=0) / len(sums)
+    everyone = crowd(state, history.now)
+    leanings = [
+        (facet, facet.path.removeprefix("item."))
+        for facet in state.facets
+        if isinstance(facet, Affinity) and facet.path.startswith("item.")
+    ]
+    for facet, name in leanings:
+        codes = catalog.codes_now(name)
+        size = int(codes.max(initial=-1)) + 2  # the last place is for unknown values
+        codes[codes < 0] = size - 1
+        usual = np.bincount(codes, everyone.counts(everyone.recent), minlength=size) + 0.5
+        usual /= usual.sum()
+        for half_life in reversed(facet.weight.half_lives):
+            worth = np.maximum(history.weights, 0) * np.exp2((history.times - newest) / half_life)
+            own = np.bincount(codes[history.items], worth, minlength=size)
+            ratio = np.log((own + USUAL * usual) / ((own.sum() + USUAL) * usual))
+            ratio[-1] = 0.0
+            out += ratio[codes] * (LEANING / (2 * len(leanings)))
+    return out
+
+
+def _group(of: Mixture, history: History) -> F64:
+    """What users of the same cluster, or who declared the same, choose.
+
+    The mean, over the groups the user is in, of log(1 + 1000 · the item's share of what they
+    choose), the share starting from everybody's with `BEGIN` events. 0 for who is in no group.
+    """
+    everyone = crowd(of.state, history.now)
+    overall = everyone.counts(everyone.recent)
+    overall /= max(overall.sum(), 1e-12)
+    groups = groups_of(of.state, history, of.population)
+    out = np.zeros(everyone.n_items)
+    for members in groups.values():
+        mine = members[everyone.rows]
+        if 0 <= history.row < len(members):
+            mine &= everyone.rows != history.row
+        counts = np.bincount(
+            everyone.items[mine], everyone.recent[mine], minlength=everyone.n_items
+        )
+        out += np.log1p(1000 * (counts + BEGIN * overall) / (counts.sum() + BEGIN))
+    return out / max(len(groups), 1)
+
+
+LIVE: Mapping[str, Callable[[Mixture, History], F64]] = {
+    "popular": _popular,
+    "trending": _trending,
+    "new": _new,
+    "portrait": _portrait,
+    "neighbours": _neighbours,
+    "group": _group,
+}
+"""The families that are read from the live state, by name."""
+
+
+def groups_of(
+    state: ProfileState, history: History, population: Population | None
+) -> dict[str, Bool]:
+    """The groups that a user is in, by what makes them: which rows are members of each."""
+    out: dict[str, Bool] = {}
+    if history.row < 0:
+        return out
+    declared = next((facet for facet in state.facets if isinstance(facet, Declared)), None)
+    if declared is not None:
+        pool = state.pools[declared.name]
+        keys, values = pool.entries(history.row)
+        rows, every, theirs = pool.every()
+        for key, value in zip(keys.tolist(), values["value"].tolist(), strict=True):
+            same = np.zeros(state.rows.size, dtype=bool)
+            same[rows[(every == key) & (theirs["value"] == value)]] = True
+            if same.sum() > 1:
+                out[f"declared {key}"] = same
+    if population is not None and population.clusters is not None and len(history):
+        codes = _cluster_of(state, population, history.now)
+        if codes[history.row] >= 0:
+            out["cluster"] = codes == codes[history.row]
+    return out
+
+
+_clusters: WeakKeyDictionary[ProfileState, tuple[Population, int, int, I64]] = WeakKeyDictionary()
+
+
+def _cluster_of(state: ProfileState, population: Population, now: int) -> I64:
+    """Each row's cluster, −1 for none; kept until the log has grown by a hundredth."""
+    kept = _clusters.get(state)
+    if kept is not None:
+        of, position, removals, out = kept
+        fresh = 0 <= state.position - position <= position // 100
+        if of is population and fresh and (removals, len(out)) == (state.removals, state.rows.size):
+            return out
+    out = np.full(state.rows.size, -1, dtype=np.int64)
+    rows, path = state.rows.live, "interests.cluster"
+    for start in range(0, len(rows), CHUNK):
+        users = Users(state, rows[start : start + CHUNK], population, now)
+        offer = standing_of(users, [path])
+        if path in offer and (value := offer[path]().value) is not None:
+            out[users.rows] = np.where(value.known, value.values, -1)
+    _clusters[state] = population, state.position, state.removals, out
+    return out
