@@ -275,3 +275,75 @@ def test_an_erased_user_is_gone_from_what_others_are_told() -> None:
         app.erase("u2")
         after = {i.item_id: i.score for i in app.recommend("u0", by="neighbours").items}
         assert after.get("only 2", 0.0) == 0.0
+
+
+# -- what was shown ----------------------------------------------------------------------------
+
+
+def test_a_logged_list_is_one_impression_and_what_follows_is_due_to_it() -> None:
+    rows = [{"user_id": f"u{n}", "item_id": f"i{n % 7}", "event_type": "purchase"}
+            for n in range(40)]  # fmt: skip
+    settings = {"store": "memory://", "scenario": {"home": {"n": 3}}}
+    with Limner.open(config=parse(settings)) as app:
+        app.record(rows)
+        before = app.state.position
+        app.recommend("u1")
+        assert app.state.position == before
+        listed = [app.recommend("u1", scenario="home", log=True) for _ in range(2)]
+        other = app.recommend("u2", log=True)
+        assert app.state.position == before + 3
+        event = app.evidence("u1", "behaviour.shown")[0]
+        assert event.recommendation_id == listed[1].recommendation_id
+        assert event.properties["propensity"] == "[1.0,1.0,1.0]"
+        first, _, last = listed[0].items
+        for item, what in ((first, "click"), (first, "purchase"), (last, "click")):
+            app.record([{"user_id": "u1", "item_id": item.item_id, "event_type": what,
+                         "recommendation_id": listed[0].recommendation_id}])  # fmt: skip
+        app.record([{"user_id": "u1", "item_id": "elsewhere", "event_type": "click",
+                     "recommendation_id": listed[0].recommendation_id}])  # fmt: skip
+        found = app.attribution()
+        assert found.unknown == 1
+        none, home = found.outcomes
+        assert (none.scenario, none.lists, none.shown, none.events) == ("", 1, len(other.items), {})
+        assert (home.scenario, home.lists, home.shown) == ("home", 2, 6)
+        assert home.events == {"click": 2, "purchase": 1}
+        assert home.rates == {"click": 0.5, "purchase": 0.5}
+
+
+def test_what_is_passed_over_fades_and_comes_back() -> None:
+    from limner.recommend.recommend import ignored
+    from limner.recommend.scorer import history_of
+
+    day = 86_400_000_000
+    now = [1_704_067_200_000_000]
+    rows = [{"user_id": f"u{n}", "item_id": f"i{n % 9}", "event_type": "purchase"}
+            for n in range(60)]  # fmt: skip
+    settings = parse({"store": "memory://", "recommend": {"fade": 1.0, "n": 3}})
+    with Limner.open(config=settings, clock=lambda: now[0]) as app:
+        app.record(rows)
+
+        def fading() -> dict[str, float]:
+            listed = app.recommend("u0", 9)
+            for item in listed.items:
+                assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-12)
+            return {i.item_id: i.parts.get("passed over", 0.0) for i in listed.items}
+
+        assert set(fading().values()) == {0.0}
+        shown = [item.item_id for item in app.recommend("u0", log=True).items]
+        app.recommend("u0", log=True, filter=f'item_id == "{shown[0]}"')
+        once = fading()
+        assert once[shown[0]] < once[shown[1]] < 0
+        assert {once[item] for item in once if item not in shown} == {0.0}
+        app.record([{"user_id": "u0", "item_id": shown[1], "event_type": "click"}])
+        assert fading()[shown[1]] == 0.0
+
+        def times(item: str) -> float:
+            history = history_of(app.state, app.known_row("u0"), app.now())
+            found = ignored(app.state, history)
+            assert found is not None
+            return float(found[app.state.catalog.ids.code(item)])
+
+        assert times(shown[0]) == pytest.approx(2.0)
+        now[0] += 7 * day
+        assert times(shown[0]) == pytest.approx(1.0)
+        assert app.recommend("nobody").items[0].parts.keys() == {"popularity"}

@@ -78,6 +78,7 @@ from limner.profile.state import ProfileState
 from limner.profile.survey import survey
 from limner.profile.topics import TopicModel
 from limner.profile.writer import Recorded, Writer
+from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.recommend.scorer import Scorer, history_of
 from limner.sources.columns import Kind
@@ -827,6 +828,7 @@ class Limner:
         n: int | None = None,
         *,
         explain: bool = False,
+        log: bool = False,
         by: str | Sequence[str] | None = None,
         scenario: str = "",
         **asked: Unpack[Asked],
@@ -835,12 +837,14 @@ class Limner:
 
         `by`: one family by itself, or several, instead of the blend (`families` names them).
         `scenario`: the settings under that name in the configuration, in place of `recommend`'s;
-        `asked` goes over either. A user without a history gets what is popular. Never raises for
-        an unknown user; UsageError for an unknown family or scenario, ExpressionError for a
-        condition that cannot be read.
+        `asked` goes over either. With `log` the list is recorded, durably, as one impression with
+        the propensity of each item: events that carry its `recommendation_id` are then due to it
+        (`attribution`), and what is passed over fades. A user without a history gets what is
+        popular. Never raises for an unknown user; UsageError for an unknown family or scenario,
+        ExpressionError for a condition that cannot be read.
         """
         return listing.recommend(
-            self, user_id, scenario=scenario, by=by, n=n, explain=explain, asked=asked
+            self, user_id, scenario=scenario, by=by, n=n, explain=explain, log=log, asked=asked
         )
 
     def why(
@@ -857,6 +861,10 @@ class Limner:
         Raises NotFound for an unknown user or item.
         """
         return listing.why_(self, user_id, item_id, scenario=scenario, by=by, asked=asked)
+
+    def attribution(self) -> Attribution:
+        """What became of the lists that were logged, by scenario."""
+        return listing.attribution(self)
 
     def families(self) -> dict[str, dict[str, float]]:
         """The families that lists can be made by; of a trained one its weight in each task."""

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypedDict
 
+import msgspec
+
 from limner.errors import NotFound, UsageError
+from limner.events.meant import Meant
 from limner.explain.reasons import Why, explained, why
 from limner.model.blend import TASKS
+from limner.recommend.attribution import Attribution, attributed
 from limner.recommend.families import LIVE, Mixture
 from limner.recommend.rank import Recommendations, RecommendConfig, Repeats
 from limner.recommend.recommend import asked as over
@@ -83,6 +87,7 @@ def recommend(
     by: str | Sequence[str] | None,
     n: int | None,
     explain: bool,
+    log: bool,
     asked: Asked,
 ) -> Recommendations:
     """`Limner.recommend`."""
@@ -100,9 +105,47 @@ def recommend(
             as_of=app.state.position,
             scenario=scenario,
         )
-        if not explain:
-            return listed
-        return explained(listed, history, scores, app.state, task=scored.task)
+        if explain:
+            listed = explained(listed, history, scores, app.state, task=scored.task)
+    if log:
+        _log(app, listed)
+    return listed
+
+
+def _log(app: Limner, listed: Recommendations) -> None:
+    """Record a list as one impression, under its own id, with the propensity of each item."""
+    if not listed.items:
+        return
+    about = {"scenario": listed.scenario, "model": listed.model or ""}
+    app.record(
+        [
+            {
+                "user_id": listed.user_id,
+                "event_type": "impression",
+                "event_id": listed.recommendation_id,
+                "recommendation_id": listed.recommendation_id,
+                "timestamp": listed.at,
+                "properties": {
+                    "shown": _json([item.item_id for item in listed.items]),
+                    "propensity": _json([item.propensity for item in listed.items]),
+                    **{name: value for name, value in about.items() if value},
+                },
+            }
+        ],
+        source="limner",
+    )
+
+
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def attribution(app: Limner) -> Attribution:
+    """`Limner.attribution`."""
+    with app.writer.lock:
+        folded = app.state.position
+        meant = Meant(app.store.log, app.writer.amendments.copy())
+    return attributed(meant.read(folded))
 
 
 def why_(

@@ -159,11 +159,19 @@ def portrait(
 @click.option("-n", "n", type=click.IntRange(1, 1000), help="How many items.")
 @listing_options
 @click.option("--explain", is_flag=True, help="Say for each item what put it there.")
+@click.option("--log", is_flag=True, help="Record the list as an impression, under its id.")
 @url_option
 @common
 @with_session
 def recommend(
-    session: Session, /, user: str, n: int | None, explain: bool, url: str, **listing: Any
+    session: Session,
+    /,
+    user: str,
+    n: int | None,
+    explain: bool,
+    log: bool,
+    url: str,
+    **listing: Any,
 ) -> None:
     """List the best items for USER, each with the parts that its score is the sum of."""
     if url:
@@ -172,11 +180,11 @@ def recommend(
 
         path = user_path(user, "recommendations")
         listed = session.remote(url).ask(
-            "GET", path, Recommendations, n=n, explain=explain, **over_http(listing)
+            "GET", path, Recommendations, n=n, explain=explain, log=log, **over_http(listing)
         )
     else:
-        with session.open(write=False) as app:
-            listed = app.recommend(user, n, explain=explain, **in_process(listing))
+        with session.open(write=log) as app:
+            listed = app.recommend(user, n, explain=explain, log=log, **in_process(listing))
     if session.json:
         return session.emit(listed)
     from limner.cli import show
@@ -207,3 +215,23 @@ def why(session: Session, /, user: str, item: str, url: str, **listing: Any) -> 
     from limner.cli import show
 
     return show.why(session.console(), found)
+
+
+@click.command(epilog="\b\nExample:\n  limner attribution --json")
+@url_option
+@common
+@with_session
+def attribution(session: Session, url: str) -> None:
+    """Say what became of the lists that were recorded, by scenario."""
+    from limner.recommend.attribution import Attribution
+
+    if url:
+        found = session.remote(url).ask("GET", "/v1/attribution", Attribution)
+    else:
+        with session.open(write=False) as app:
+            found = app.attribution()
+    if session.json:
+        return session.emit(found)
+    from limner.cli import show
+
+    return show.attribution(session.console(), found)

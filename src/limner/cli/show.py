@@ -29,6 +29,7 @@ from limner.model.protocol import Progress
 from limner.profile.facet import Slot
 from limner.profile.portrait import Portrait, Written
 from limner.profile.words import ago
+from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.serve.answers import Evidence, SlotHistory, TopicsInUse
 
@@ -244,6 +245,22 @@ def recommendations(console: Console, listed: Recommendations) -> None:
     if not any(item.reason for item in listed.items):
         example = f"limner why {_quoted(listed.user_id)} {_quoted(listed.items[0].item_id)}"
         console.print(f"Reasons: add --explain, or ask {example}", style="dim", soft_wrap=True)
+
+
+def attribution(console: Console, found: Attribution) -> None:
+    """What became of lists."""
+    if not found.outcomes:
+        console.print("no list was recorded yet: limner recommend USER --log", soft_wrap=True)
+        return
+    table = Table()
+    for name in ("scenario", "lists", "items shown", "led to"):
+        table.add_column(name)
+    for each in found.outcomes:
+        led = ", ".join(
+            f"{n:,} {kind} ({each.rates[kind]:.1%} of lists)" for kind, n in each.events.items()
+        )
+        table.add_row(each.scenario or "none", f"{each.lists:,}", f"{each.shown:,}", led)
+    console.print(table)
 
 
 def _step(step: Any) -> str:

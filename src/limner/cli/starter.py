@@ -54,6 +54,7 @@ MEANINGS: Mapping[str, str] = {
     "recommend.boosts": "Condition → what is added to the score, in its standard deviations.",
     "recommend.freshness": "What is added to an item that came just now, in the same unit.",
     "recommend.fresh_half_life": "… and half as much after so long.",
+    "recommend.fade": "What an item loses that was listed of late and passed over.",
     "recommend.pinned": "Items that come first.",
     "recommend.excluded": "Items that never come.",
     "recommend.diversity": "From 0, by score alone, to 1, by unlikeness alone.",

@@ -32,6 +32,9 @@ class RecommendConfig:
     `freshness`: what is added to the score of an item that came just now, half as much after
     `fresh_half_life`. Both are in standard deviations of the score over the items.
 
+    `fade`: what an item loses for each time it was listed of late and passed over, as log₂(1 +
+    times), in the same unit; the facet `shown` says by which half-life times count.
+
     `pinned`: items that come first; `excluded`: items that never come. `diversity`: from 0, by
     score alone, to 1, by unlikeness alone. `caps`: at most so many items with the same value of
     an attribute. `within`: how many of the best scores these steps choose among.
@@ -45,6 +48,7 @@ class RecommendConfig:
     boosts: Mapping[str, float] = field(default_factory=dict)
     freshness: float = 0.0
     fresh_half_life: str = "14d"
+    fade: float = 0.1
     pinned: Sequence[str] = ()
     excluded: Sequence[str] = ()
     diversity: float = 0.0
@@ -70,7 +74,11 @@ class RecommendConfig:
             raise ConfigError(
                 f"{where}.diversity = {self.diversity} is no share", mend="use 0 to 1"
             )
-        for key, number in (("freshness", self.freshness), *self.boosts.items()):
+        for key, number in (
+            ("freshness", self.freshness),
+            ("fade", self.fade),
+            *self.boosts.items(),
+        ):
             if not np.isfinite(number):
                 raise ConfigError(f"{where}: {key} = {number} is no number", mend="use a number")
         duration(self.fresh_half_life, f"{where}.fresh_half_life")
@@ -89,7 +97,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A ranked item. `parts` sum to `score`; `steps` lead from the score's rank to `rank`."""
+    """A ranked item. `parts` sum to `score`; `steps` lead from the score's rank to `rank`.
+
+    `propensity`: how probable it was that the item is listed; 1 where nothing is drawn.
+    """
 
     item_id: str
     title: str
@@ -99,6 +110,7 @@ class Recommendation:
     steps: tuple[Step, ...] = ()
     reason: str = ""
     reasons: tuple[Any, ...] = ()
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

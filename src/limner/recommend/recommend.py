@@ -13,6 +13,7 @@ from limner.events.batch import F64, Bool
 from limner.model.blend import Task, total
 from limner.model.protocol import History
 from limner.profile.facet import duration
+from limner.profile.facets.affinity import Affinity
 from limner.profile.state import ProfileState
 from limner.recommend.conditions import met
 from limner.recommend.crowd import BOUGHT, crowd, repeating
@@ -24,6 +25,9 @@ from limner.recommend.rank import (
     RecommendConfig,
     rank,
 )
+
+SHOWN = "shown"
+"""Name of the facet that counts what was listed for a user."""
 
 UNTRAINED = "no model is trained yet, so this is what is popular: limner train"
 LIKENESS = "no model is trained yet, so this is what is popular and like the history: limner train"
@@ -53,14 +57,16 @@ class Scored:
 def score(state: ProfileState, history: History, scores: Scores, config: RecommendConfig) -> Scored:
     """Every item's parts and score, and what filters take out.
 
-    The parts are the families', then those of boosts and freshness, in standard deviations of the
+    The parts are the families', then those of boosts, freshness and
+    what was passed over, in standard deviations of the
     families' score over the items that are left.
     """
     task = task_of(state, history, config)
     parts = dict(scores.parts(history, task))
     removed = filters(state, history, config)
     out = Scored(parts, total(parts), removed, task)
-    if config.boosts or config.freshness:
+    passed = ignored(state, history) if config.fade else None
+    if config.boosts or config.freshness or passed is not None:
         left = out.score[~out.gone]
         unit = float(left.std()) if len(left) else 0.0
         unit = unit if unit > 1e-12 else 1.0
@@ -72,8 +78,33 @@ def score(state: ProfileState, history: History, scores: Scores, config: Recomme
             fresh = np.exp2(-age / duration(config.fresh_half_life))
             fresh[since == 0] = 0.0
             parts["freshness"] = (fresh * (config.freshness * unit)).astype(np.float64)
+        if passed is not None:
+            parts["passed over"] = 0.0 - np.log2(1 + passed) * (config.fade * unit)
         out = replace(out, score=total(parts))
     return out
+
+
+def ignored(state: ProfileState, history: History) -> F64 | None:
+    """How often each item was listed for a user of late and passed over; None for never.
+
+    Decayed times it was shown, less decayed events with it by the same half-life, at least 0: who
+    takes what is shown has passed over nothing. A list is there once it was logged.
+    """
+    facet = next((each for each in state.facets if each.name == SHOWN), None)
+    if not isinstance(facet, Affinity) or history.row < 0:
+        return None
+    keys, values = state.pools[facet.name].entries(history.row)
+    if not len(keys):
+        return None
+    words = state.vocabulary(facet.path).values
+    items = state.catalog.ids.find([words[key] for key in keys.tolist()])
+    times = facet.weights_of(values, history.now)[:, 1]
+    out = np.zeros(len(state.catalog))
+    np.add.at(out, items[items >= 0], times[items >= 0])
+    age = np.maximum(history.now - history.times.astype(np.float64), 0)
+    taken = (history.weights > 0) * np.exp2(-age / facet.weight.half_lives[1])
+    np.subtract.at(out, history.items, taken)
+    return np.maximum(out, 0.0)
 
 
 def task_of(state: ProfileState, history: History, config: RecommendConfig) -> Task:

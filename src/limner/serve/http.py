@@ -21,6 +21,7 @@ from limner.explain.reasons import Why
 from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
+from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.serve import audiences, cleaning, models, times
 from limner.serve.answers import (
@@ -236,13 +237,29 @@ def get_recommendations(
     asked: Listing,
     n: Annotated[int | None, Query(ge=1, le=1000, description="How many items.")] = None,
     explain: Annotated[bool, Query(description="Whether each item comes with reasons.")] = False,
+    log: Annotated[
+        bool, Query(description="Whether the list is recorded as an impression.")
+    ] = True,
 ) -> Response:
     """Ranked items, each with the parts its score is the sum of.
 
     Filters and steps after the score are on record. A user without a history gets what is
     popular, and `note` says so; it also says when filters left nothing.
     """
-    return json_answer(app.recommend(user_id, n, explain=explain, **asked))
+    return json_answer(
+        app.recommend(user_id, n, explain=explain, log=log and app.writable, **asked)
+    )
+
+
+@router.get(
+    "/attribution",
+    tags=["recommendations"],
+    summary="What became of the lists",
+    responses=answers(Attribution),
+)
+def get_attribution(app: Shop) -> Response:
+    """The lists that were recorded, by scenario, and the events that carry their ids."""
+    return json_answer(app.attribution())
 
 
 @router.get(

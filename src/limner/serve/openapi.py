@@ -19,6 +19,7 @@ from limner.model.registry import Act, Difference
 from limner.profile.changes import Changes
 from limner.profile.interaction import Interaction, Together
 from limner.profile.portrait import Portrait, SlotThen
+from limner.recommend.attribution import Attribution, Outcome
 from limner.recommend.rank import Recommendations
 from limner.serve.answers import (
     Accepted,
@@ -93,6 +94,13 @@ _ITEM = {
     "parts": {"frequency": 1.1, "item_to_item": 0.32},
     "steps": [],
     "reason": "bought 4 times, about every 9 days, last 8 days ago",
+}
+_OUTCOME = {
+    "scenario": "home",
+    "lists": 200,
+    "shown": 2_000,
+    "events": {"click": 31, "purchase": 12},
+    "rates": {"click": 0.14, "purchase": 0.055},
 }
 _RUN = {
     "name": "population",
@@ -274,6 +282,8 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "model": "000001",
         "note": "",
     },
+    Outcome: _OUTCOME,
+    Attribution: {"outcomes": [_OUTCOME], "unknown": 2},
     Reason: _REASON,
     Why: {
         **{name: _ITEM[name] for name in ("item_id", "title", "score", "parts", "rank", "steps")},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -53,6 +54,41 @@ class Column:
 
     def names(self, view: View) -> Sequence[str]:
         return view.vocabulary(self.path).values
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The texts of a list in a column, which is JSON: `["tea", "soap"]`; each counts."""
+
+    path: str
+
+    @property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        return (("key", self.path),)
+
+    def of(self, events: Events, mask: Bool) -> tuple[I64, npt.NDArray[Any]]:
+        words = events.vocabulary(self.path)
+        indices, keys = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int32)]
+        for index, texts in texts_of(events, (self.path,), mask) if mask.any() else ():
+            found = [list(dict.fromkeys(_read(text))) for text in texts]
+            indices.append(np.repeat(index, [len(each) for each in found]))
+            keys.append(words.encode([key for each in found for key in each]))
+        return np.concatenate(indices), np.concatenate(keys)
+
+    def names(self, view: View) -> Sequence[str]:
+        return view.vocabulary(self.path).values
+
+
+def _read(text: str) -> list[str]:
+    """The texts of a list in JSON; none in what is no such list.
+
+    >>> _read('["tea", "soap"]'), _read("tea")
+    (['tea', 'soap'], [])
+    """
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except (msgspec.DecodeError, UnicodeError):
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +192,9 @@ class Cells:
         return view.vocabulary(self.path).values
 
 
+LIST = "[]"
+"""What the path of a column of lists ends in."""
+
 HOURS = tuple(f"{hour:02d}" for hour in range(24))
 
 
@@ -168,6 +207,8 @@ def keys_of(config: FacetConfig, default: str = "") -> Keys:
         return Bands(path, tuple(config.bands))
     if path in ("hour", "weekday"):
         return Clock(path)
+    if path.endswith(LIST):
+        return Listed(path.removesuffix(LIST))
     return Column(path)
 
 
