@@ -322,7 +322,7 @@ def test_the_drift_that_is_watched_is_the_one_that_is_shown(tmp_path: Path) -> N
         app.import_file(SHOP.items, kind="items")
         app.import_file(SHOP.events)
         for facet in app.state.facets:
-            if isinstance(facet, Affinity | InterestVector):
+            if isinstance(facet, Affinity | InterestVector) and getattr(facet, "drifts", True):
                 for user, row in app.state.rows.items():
                     seen = app.portrait(app.own_id(user) or "").interests[f"{facet.name}_drift"]
                     drift = facet.drift(StateView(app.state, row, app.population), app.now())

@@ -347,3 +347,51 @@ def test_what_is_passed_over_fades_and_comes_back() -> None:
         now[0] += 7 * day
         assert times(shown[0]) == pytest.approx(1.0)
         assert app.recommend("nobody").items[0].parts.keys() == {"popularity"}
+
+
+# -- beside an item, and without a user --------------------------------------------------------
+
+
+def test_a_session_is_answered_as_a_user_with_these_events_and_leaves_no_trace(
+    app: Limner,
+) -> None:
+    now = app.now()
+    events = [{"item_id": f"i{n}", "event_type": "purchase", "timestamp": now - n * 1_000_000}
+              for n in (3, 11, 2)]  # fmt: skip
+    before = app.state.position
+    asked = app.recommend_session(events, 8, explain=True)
+    assert app.state.position == before
+    assert asked.user_id == ""
+    app.record([{**event, "user_id": "same events"} for event in events])
+    same = app.recommend("same events", 8)
+    assert [i.item_id for i in asked.items] == [i.item_id for i in same.items]
+    assert [i.score for i in asked.items] == pytest.approx([i.score for i in same.items])
+    named = {place for i in asked.items for reason in i.reasons for place in reason.events}
+    assert named and named <= {1, 2, 3}
+    assert len(app.recommend_session([], 5).items) == 5
+
+
+def test_what_is_alike_adds_up_and_what_is_new_has_neighbours_too(app: Limner) -> None:
+    found = app.similar("i1", 8)
+    assert [i.score for i in found.items] == sorted((i.score for i in found.items), reverse=True)
+    for item in found.items:
+        assert sum(item.parts.values()) == pytest.approx(item.score)
+        assert item.item_id != "i1"
+    app.put_item("unseen tea", {"title": "tea no. 100", "type": "tea", "category": "food"})
+    kinds = [said(app, item.item_id)["type"] for item in app.similar("unseen tea", 4).items]
+    assert kinds.count("tea") >= 3
+    assert {said(app, i.item_id)["type"] for i in app.similar("i1", filter='type == "soap"').items
+            } == {"soap"}  # fmt: skip
+
+
+def test_what_was_bought_together_is_counted_by_basket() -> None:
+    baskets = [["tea", "honey"]] * 6 + [["tea", "soap"]] + [["soap", "milk"]] * 5 + [["milk"]] * 8
+    rows = [{"user_id": f"u{n % 5}", "item_id": item, "event_type": "purchase", "group_id": f"b{n}"}
+            for n, basket in enumerate(baskets) for item in basket]  # fmt: skip
+    with Limner.open("memory://") as app:
+        app.record(rows)
+        honey, soap = app.similar("tea", by="together").items
+        assert (honey.item_id, honey.times) == ("honey", 6)
+        assert honey.lift == pytest.approx(6 * 20 / (7 * 6))
+        assert (soap.item_id, soap.times) == ("soap", 1)
+        assert honey.score == pytest.approx(6 / np.sqrt(10 * 9))

@@ -81,6 +81,9 @@ from limner.profile.writer import Recorded, Writer
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.recommend.scorer import Scorer, history_of
+from limner.recommend.similar import By, SimilarItems
+from limner.sources import payloads
+from limner.sources import rows as given_rows
 from limner.sources.columns import Kind
 from limner.stores import Store, open_store
 
@@ -861,6 +864,39 @@ class Limner:
         Raises NotFound for an unknown user or item.
         """
         return listing.why_(self, user_id, item_id, scenario=scenario, by=by, asked=asked)
+
+    def recommend_session(
+        self,
+        events: Iterable[Mapping[str, Any]],
+        n: int | None = None,
+        *,
+        explain: bool = False,
+        by: str | Sequence[str] | None = None,
+        scenario: str = "",
+        **asked: Unpack[Asked],
+    ) -> Recommendations:
+        """The best items for somebody without an id, by these events; nothing is recorded.
+
+        Otherwise as `recommend`. In reasons, `events` are places among the events, from 1.
+        """
+        batches, _ = payloads.numbered_events(
+            given_rows.numbered(events),
+            where="recommend_session",
+            now=self.now(),
+            source="session",
+        )
+        return listing.for_session(
+            self, batches, scenario=scenario, by=by, n=n, explain=explain, asked=asked
+        )
+
+    def similar(
+        self, item_id: str, n: int = 10, *, by: By = "alike", filter: str = ""
+    ) -> SimilarItems:
+        """The items most like an item ("alike"), or bought together with it ("together").
+
+        Raises NotFound for an unknown item, ExpressionError for a condition that cannot be read.
+        """
+        return listing.similar_to(self, item_id, n, by, filter)
 
     def attribution(self) -> Attribution:
         """What became of the lists that were logged, by scenario."""

@@ -7,17 +7,24 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
+import numpy as np
 
 from limner.errors import NotFound, UsageError
+from limner.events.batch import as_text
 from limner.events.meant import Meant
+from limner.events.raw import RawBatch
+from limner.events.timestamps import to_micros
+from limner.events.vocabulary import canonical
 from limner.explain.reasons import Why, explained, why
 from limner.model.blend import TASKS
+from limner.model.protocol import History
 from limner.recommend.attribution import Attribution, attributed
 from limner.recommend.families import LIVE, Mixture
 from limner.recommend.rank import Recommendations, RecommendConfig, Repeats
 from limner.recommend.recommend import asked as over
 from limner.recommend.recommend import recommend as listed_for
 from limner.recommend.scorer import history_of
+from limner.recommend.similar import By, SimilarItems, similar
 
 if TYPE_CHECKING:
     from limner.app.limner import Limner
@@ -110,6 +117,78 @@ def recommend(
     if log:
         _log(app, listed)
     return listed
+
+
+def for_session(
+    app: Limner,
+    batches: Sequence[RawBatch],
+    *,
+    scenario: str,
+    by: str | Sequence[str] | None,
+    n: int | None,
+    explain: bool,
+    asked: Asked,
+) -> Recommendations:
+    """`Limner.recommend_session`, of events as they were read."""
+    config = settings(app, scenario, by, n, asked)
+    scorer = app.scorer()
+    with app.writer.lock:
+        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
+        history = _history(app, batches)
+        listed, scored = listed_for(
+            app.state,
+            history,
+            scores,
+            config,
+            user_id="",
+            as_of=app.state.position,
+            scenario=scenario,
+        )
+        if explain:
+            listed = explained(listed, history, scores, app.state, task=scored.task)
+    return listed
+
+
+def _history(app: Limner, batches: Sequence[RawBatch]) -> History:
+    """Events that are not recorded as a history; their positions are their places, from 1."""
+    columns: list[tuple[int, int, float, int]] = []
+    for batch in batches:
+        table = batch.table
+        if not {"item_id", "event_type"} <= set(table.column_names):
+            continue
+        ids, kinds, lines = (
+            as_text(table[name].combine_chunks()).to_pylist()
+            for name in ("item_id", "event_type", "line")
+        )
+        times = to_micros(as_text(table["timestamp"].combine_chunks()), tz=app.config.timezone)
+        known = ~(times.missing | times.unreadable)
+        moments = np.where(known, times.micros, app.now())
+        items = app.state.catalog.ids.find([each or "" for each in ids])
+        for item, kind, time, line in zip(
+            items.tolist(), kinds, moments.tolist(), lines, strict=True
+        ):
+            weight = app.config.weights.get(canonical(kind or ""), 0.0)
+            if item >= 0 and weight:
+                columns.append((time, item, weight, int(line)))
+    columns.sort()
+    now = max(app.now(), max((row[0] for row in columns), default=0))
+    return History(
+        np.array([row[1] for row in columns], dtype=np.int32),
+        np.array([row[0] for row in columns], dtype=np.int64),
+        np.array([row[2] for row in columns], dtype=np.float64),
+        np.full(len(columns), -1),
+        np.array([row[3] for row in columns], dtype=np.int64),
+        now,
+    )
+
+
+def similar_to(app: Limner, item_id: str, n: int, by: By, filter: str) -> SimilarItems:
+    """`Limner.similar`."""
+    with app.writer.lock:
+        item = app.state.catalog.ids.code(item_id)
+        if item < 0:
+            raise NotFound(f"item {item_id!r} is not known", mend="check the id")
+        return similar(app.state, item, app.now(), n=n, by=by, filter=filter)
 
 
 def _log(app: Limner, listed: Recommendations) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from limner import __version__
-from limner.cli.ask import attribution, portrait, recommend, why
+from limner.cli.ask import attribution, portrait, recommend, similar, why
 from limner.cli.audience import audience, population
 from limner.cli.bench import bench
 from limner.cli.evaluate import evaluate
@@ -46,7 +46,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
-    topics, label, items, bench, update, models, attribution,
+    topics, label, items, bench, update, models, attribution, similar,
 ):  # fmt: skip
     cli.add_command(_command)
 

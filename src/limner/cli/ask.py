@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+from urllib.parse import quote
 
 import click
 
@@ -235,3 +236,31 @@ def attribution(session: Session, url: str) -> None:
     from limner.cli import show
 
     return show.attribution(session.console(), found)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  limner similar 1082185\n  limner similar 1082185 --by together"
+)
+@click.argument("item")
+@click.option("-n", "n", type=click.IntRange(1, 1000), default=10, help="How many items.")
+@click.option("--by", type=click.Choice(["alike", "together"]), default="alike",
+              help="Items alike, or bought together.")  # fmt: skip
+@click.option("--filter", default="", metavar="CONDITION", help="A condition that items must meet.")
+@url_option
+@common
+@with_session
+def similar(session: Session, item: str, n: int, by: str, filter: str, url: str) -> None:
+    """List the items most like ITEM, or bought together with it."""
+    from limner.recommend.similar import SimilarItems
+
+    if url:
+        path = f"/v1/items/{quote(item, safe='')}/similar"
+        found = session.remote(url).ask("GET", path, SimilarItems, n=n, by=by, filter=filter)
+    else:
+        with session.open(write=False) as app:
+            found = app.similar(item, n, by=cast(Any, by), filter=filter)
+    if session.json:
+        return session.emit(found)
+    from limner.cli import show
+
+    return show.similar(session.console(), found)

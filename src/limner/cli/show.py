@@ -31,6 +31,7 @@ from limner.profile.portrait import Portrait, Written
 from limner.profile.words import ago
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
+from limner.recommend.similar import SimilarItems
 from limner.serve.answers import Evidence, SlotHistory, TopicsInUse
 
 if TYPE_CHECKING:
@@ -245,6 +246,23 @@ def recommendations(console: Console, listed: Recommendations) -> None:
     if not any(item.reason for item in listed.items):
         example = f"limner why {_quoted(listed.user_id)} {_quoted(listed.items[0].item_id)}"
         console.print(f"Reasons: add --explain, or ask {example}", style="dim", soft_wrap=True)
+
+
+def similar(console: Console, found: SimilarItems) -> None:
+    """Items beside an item."""
+    if not found.items:
+        console.print(f"nothing is {found.by} with {found.title} yet", soft_wrap=True)
+        return
+    beside = {"alike": "Like", "together": "Bought together with"}[found.by]
+    table = Table(title=f"{beside} {found.title}", title_justify="left", title_style="bold")
+    for name in ("item", "score", "from"):
+        table.add_column(name)
+    for item in found.items:
+        said = " + ".join(f"{value:.2f} {part}" for part, value in item.parts.items())
+        if item.times is not None:
+            said = f"{item.times} times, {item.lift:.1f} times the usual"
+        table.add_row(Text(f"{item.title}  {item.item_id}"), f"{item.score:.3f}", said)
+    console.print(table)
 
 
 def attribution(console: Console, found: Attribution) -> None:

@@ -367,6 +367,8 @@ def _(facet: Affinity, users: Users) -> Offer:
         certain = users.confidence(n, newest, duration(config.short_half_life))
         return SlotColumn(known(), numbers(moved, known()), n, newest, certain, facet.name)
 
+    if not facet.drifts:
+        return {path_of(config): read}
     return {path_of(config): read, path_of(config, facet.name + "_drift"): drift}
 
 

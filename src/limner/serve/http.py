@@ -7,14 +7,15 @@ arrive together are committed together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from limner import __version__
-from limner.app import Erased, Jobs, Limner
+from limner.app import Erased, Jobs, Limner, listing
+from limner.app.listing import Asked
 from limner.errors import LimnerError, NotFound
 from limner.events.raw import Refused
 from limner.explain.reasons import Why
@@ -23,6 +24,7 @@ from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
+from limner.recommend.similar import By, SimilarItems
 from limner.serve import audiences, cleaning, models, times
 from limner.serve.answers import (
     Accepted,
@@ -249,6 +251,56 @@ def get_recommendations(
     return json_answer(
         app.recommend(user_id, n, explain=explain, log=log and app.writable, **asked)
     )
+
+
+@router.post(
+    "/recommendations",
+    tags=["recommendations"],
+    summary="The best items for a session without a user",
+    openapi_extra=EVENTS_BODY,
+    responses=answers(Recommendations),
+)
+def post_recommendations(
+    app: Shop,
+    request: Request,
+    body: RawBody,
+    asked: Listing,
+    n: Annotated[int | None, Query(ge=1, le=1000, description="How many items.")] = None,
+    explain: Annotated[bool, Query(description="Whether each item comes with reasons.")] = False,
+) -> Response:
+    """The events are in the body, and nothing is recorded.
+
+    Otherwise as for a user; in reasons, `events` are places in the body, from 1.
+    """
+    by, scenario = asked.pop("by"), asked.pop("scenario")
+    batches, _ = parse_events(
+        body,
+        request.headers.get("content-type", ""),
+        where="POST /v1/recommendations",
+        now=app.now(),
+    )
+    return json_answer(
+        listing.for_session(
+            app, batches, scenario=scenario, by=by, n=n, explain=explain, asked=cast(Asked, asked)
+        )
+    )
+
+
+@router.get(
+    "/items/{item_id}/similar",
+    tags=["recommendations"],
+    summary="Items like an item, or bought together with it",
+    responses=answers(SimilarItems),
+)
+def get_similar(
+    app: Shop,
+    item_id: ItemId,
+    n: Annotated[int, Query(ge=1, le=1000, description="How many items.")] = 10,
+    by: Annotated[By, Query(description="Alike, or bought together.")] = "alike",
+    filter: Annotated[str, Query(description="A condition that items must meet.")] = "",
+) -> Response:
+    """Each with its score; of those alike the parts that it is the sum of."""
+    return json_answer(app.similar(item_id, n, by=by, filter=filter))
 
 
 @router.get(

@@ -21,6 +21,7 @@ from limner.profile.interaction import Interaction, Together
 from limner.profile.portrait import Portrait, SlotThen
 from limner.recommend.attribution import Attribution, Outcome
 from limner.recommend.rank import Recommendations
+from limner.recommend.similar import SimilarItem, SimilarItems
 from limner.serve.answers import (
     Accepted,
     Dropped,
@@ -94,6 +95,12 @@ _ITEM = {
     "parts": {"frequency": 1.1, "item_to_item": 0.32},
     "steps": [],
     "reason": "bought 4 times, about every 9 days, last 8 days ago",
+}
+_SIMILAR = {
+    "item_id": "honey",
+    "title": "Honey",
+    "score": 0.91,
+    "parts": {"chosen by the same": 0.31, "content": 0.6},
 }
 _OUTCOME = {
     "scenario": "home",
@@ -281,6 +288,13 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "removed": {"unavailable": 2},
         "model": "000001",
         "note": "",
+    },
+    SimilarItem: _SIMILAR,
+    SimilarItems: {
+        "item_id": "tea",
+        "title": "Green tea",
+        "by": "alike",
+        "items": [_SIMILAR],
     },
     Outcome: _OUTCOME,
     Attribution: {"outcomes": [_OUTCOME], "unknown": 2},

@@ -102,6 +102,12 @@ class Affinity:
         """The facet whose events stand behind the drift: itself."""
         return self.name
 
+    @property
+    def drifts(self) -> bool:
+        """Whether there is a drift: with two equal half-lives lately is the long run."""
+        short, long = self.weight.half_lives
+        return short != long
+
     def drift(self, view: View, now: int) -> float:
         """½ Σ |recent share − lasting share| over the keys: 0 for alike, 1 for nothing shared."""
         _, values = view.entries(self.name)
@@ -140,10 +146,13 @@ class Affinity:
             moved += f"; rising: {', '.join(entry.key.lower() for entry in rising)}"
         error = view.error(self.name, now) / float(total[1])
         said, label = _sentence(entries), f"{self.config.label}, drift"
+        leaning = self.config.slot(
+            entries, said, n, newest, now, unit="share", half_life=half_life, error=error
+        )
+        if not self.drifts:
+            return [leaning]
         return [
-            self.config.slot(
-                entries, said, n, newest, now, unit="share", half_life=half_life, error=error
-            ),
+            leaning,
             self.config.slot(
                 drift, moved, n, newest, now, name=self.name + "_drift", label=label, unit="share",
                 half_life=duration(self.config.short_half_life),
