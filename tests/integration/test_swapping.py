@@ -135,7 +135,7 @@ def test_over_http_and_by_the_commands(
     with httpx.Client(base_url=url, timeout=30) as client:
 
         def ask(user: str) -> tuple[str, Answer]:
-            answer = client.get(f"/v1/users/{user}/recommendations", params={"n": 8})
+            answer = client.get(f"/v1/users/{user}/recommendations", params={"n": 8, "log": False})
             assert answer.status_code == 200, answer.text
             found = answer.json()
             return found["model"], [(i["item_id"], i["score"], i["parts"]) for i in found["items"]]
