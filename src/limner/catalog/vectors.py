@@ -5,7 +5,7 @@ once items' content has been encoded.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,13 +15,16 @@ from limner.catalog.catalog import Catalog, hash64
 from limner.catalog.content import MEDIA, PROSE, said
 from limner.catalog.known import Content
 from limner.events.arrays import Grow
-from limner.events.batch import I32, plain_text
+from limner.events.batch import F64, I32, Bool, plain_text
 from limner.events.raw import EXPIRES
 from limner.events.tokens import tokens
 
 F32 = npt.NDArray[np.float32]
 
 WIDTH = 64
+
+AT_ONCE = 8_192
+"""Items whose vectors are made together."""
 
 
 class ItemVectors(Protocol):
@@ -84,28 +87,31 @@ class HashedVectors:
             known.version.view[versions] if catalog.versions else -1,
             known.item.view[items],
         )
-        for index in (place < 0).nonzero()[0].tolist():
-            item, version = int(items[index]), int(versions[index])
-            if (at := known.of(item, version)) < 0:
-                at = known.add(item, version, self._vector(catalog, item, version))
-            place[index] = at
+        missing = (place < 0).nonzero()[0]
+        for start in range(0, len(missing), AT_ONCE):
+            # an item may be asked for twice; of those with a version, by the version alone
+            part = missing[start : start + AT_ONCE]
+            pairs = np.stack([np.where(versions[part] < 0, items[part], -1), versions[part]])
+            _, first, same = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+            few = part[first]
+            added = known.add(items[few], versions[few],
+                              self._vectors(catalog, items[few], versions[few]))  # fmt: skip
+            place[part] = added[same.reshape(-1)]
         vectors: F32 = known.vectors.view[place]
         return vectors
 
-    def _vector(self, catalog: Catalog, item: int, version: int) -> F32:
-        described = catalog.described(version) if version >= 0 else {}
-        features = _features(described)
-        if not features:
-            features = {"id=" + catalog.ids.values[item]: 1.0}
-        total = np.zeros(WIDTH)
-        for feature in sorted(features):
-            total += features[feature] * _direction(feature)
-        total /= max(float(np.linalg.norm(total)), 1e-12)
-        if self._content is not None and described:
-            content = self._content.narrow(said(described).key)
-            if content is not None:
-                total = total + content
-                total /= max(float(np.linalg.norm(total)), 1e-12)
+    def _vectors(self, catalog: Catalog, items: I32, versions: I32) -> F32:
+        total, told = _summed(catalog, versions)
+        for index in np.flatnonzero(~told).tolist():
+            total[index] = _direction("id=" + catalog.ids.values[items[index]])
+        total /= _lengths(total)
+        if self._content is not None:
+            for index in np.flatnonzero(versions >= 0).tolist():
+                described = catalog.described(int(versions[index]))
+                content = self._content.narrow(said(described).key) if described else None
+                if content is not None:
+                    total[index] += content
+            total /= _lengths(total)
         return total.astype(np.float32)
 
 
@@ -117,17 +123,14 @@ class _Known:
         self.item = Grow(np.int32, -1)
         self.version = Grow(np.int32, -1)
 
-    def of(self, item: int, version: int) -> int:
-        return int(self.version.data[version] if version >= 0 else self.item.data[item])
-
-    def add(self, item: int, version: int, vector: F32) -> int:
-        at = self.vectors.n
-        self.vectors.resize(at + 1)
-        self.vectors.data[at] = vector
-        if version >= 0:
-            self.version.data[version] = at
-        else:
-            self.item.data[item] = at
+    def add(self, items: I32, versions: I32, vectors: F32) -> npt.NDArray[np.int64]:
+        """Keep the vectors of these items (by their versions, if they have one); their places."""
+        at = np.arange(self.vectors.n, self.vectors.n + len(items))
+        self.vectors.resize(self.vectors.n + len(items))
+        self.vectors.view[at] = vectors
+        described = versions >= 0
+        self.version.view[versions[described]] = at[described]
+        self.item.view[items[~described]] = at[~described]
         return at
 
 
@@ -138,18 +141,53 @@ def _direction(feature: str) -> npt.NDArray[np.int8]:
     return 2 * np.unpackbits(bits, bitorder="little").astype(np.int8) - 1
 
 
-def _features(described: dict[str, Any]) -> dict[str, float]:
-    out: dict[str, float] = {}
-    for name, value in described.items():
+def _lengths(vectors: F64) -> F64:
+    lengths: F64 = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.maximum(lengths, 1e-12)[:, None]
+
+
+def _summed(catalog: Catalog, versions: I32) -> tuple[F64, Bool]:
+    """(sums of the directions of all features of each version (n, 64), which have any).
+
+    Attribute by attribute in the order of their names, so that a sum does not depend on what else
+    is asked for.
+    """
+    total = np.zeros((len(versions), WIDTH))
+    told = np.zeros(len(versions), dtype=bool)
+    for name in sorted(catalog.attributes):
         if name == EXPIRES or name in MEDIA:  # says nothing in words of what the item is
             continue
-        values = value if isinstance(value, list) else [value]
-        if name in PROSE:
-            found = [f"word={word}" for each in values for word in tokens(str(each))]
-        elif isinstance(value, float):
-            found = [f"{name}~{np.sign(value) * np.round(np.log2(abs(value) + 1)):g}"]
-        else:
-            found = [f"{name}={plain_text(each)}" for each in values]
-        for feature in found:
-            out[feature] = out.get(feature, 0.0) + len(found) ** -0.5
-    return out
+        rows, codes = catalog.codes_at(name, versions)
+        if not len(rows):
+            continue
+        alone = np.bincount(rows, minlength=len(versions)) == 1
+        numbers = catalog.numbers_at(name, versions)
+        numeric = alone[rows] & ~np.isnan(numbers[rows])
+        if numeric.any() and name not in PROSE:
+            at = rows[numeric]
+            near = np.sign(numbers[at]) * np.round(np.log2(np.abs(numbers[at]) + 1))
+            powers, which = np.unique(near, return_inverse=True)
+            total[at] += np.stack([_direction(f"{name}~{power:g}") for power in powers])[which]
+            told[at] = True
+            rows, codes = rows[~numeric], codes[~numeric]
+            if not len(rows):
+                continue
+        different, which = np.unique(codes, return_inverse=True)
+        words = catalog.words[name].values
+        sums = np.zeros((len(different), WIDTH))
+        count = np.ones(len(different))
+        for place, code in enumerate(different.tolist()):
+            if name in PROSE:
+                found = [f"word={word}" for word in tokens(words[code])]
+                count[place] = len(found)
+            else:
+                found = [f"{name}={plain_text(words[code])}"]
+            for feature in found:
+                sums[place] += _direction(feature)
+        each = np.bincount(rows, count[which], minlength=len(versions))
+        own = np.zeros_like(total)
+        np.add.at(own, rows, sums[which])
+        some = np.flatnonzero(each)
+        total[some] += own[some] * (each[some] ** -0.5)[:, None]
+        told[some] = True
+    return total, told
