@@ -269,6 +269,15 @@ def test_evidence_is_in_the_products_own_ids(limner: Command, read: Path) -> Non
     assert "purchase" in limner("portrait", "u5", "--evidence", "value.spend").out
 
 
+def test_a_slot_explains_itself(limner: Command, read: Path) -> None:
+    found = limner("portrait", "u5", "--explain", "value.spend", "--limit", "2", "--json").json
+    assert found["kind"] == "sum"
+    assert len(found["evidence"]) == 2
+    told = " ".join(limner("portrait", "u5", "--explain", "value.spend").out.split())
+    assert "another event of type purchase adds its value" in told
+    assert "÷ (n + 5)" in told
+
+
 def test_the_parts_of_a_recommendation_sum(limner: Command, read: Path) -> None:
     listed = limner("recommend", "u5", "-n", "6", "--explain", "--json").json
     assert [item["rank"] for item in listed["items"]] == [1, 2, 3, 4, 5, 6]

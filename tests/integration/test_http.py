@@ -355,6 +355,12 @@ def test_commands_with_url(
             name: slot["text"] for name, slot in told[section].items()
         }
     assert ask("portrait", "u3", "--evidence", "value.spend")[1]["events"]
+    how = ask("portrait", "u3", "--explain", "value.spend", "--limit", "5")[1]
+    about = {"slot": "value.spend"}
+    same = client.get(user("u3", "portrait", "explain"), params=about).json()
+    for name in ("path", "kind", "formula", "changes", "settings", "evidence"):
+        assert how[name] == same[name]
+    assert len(how["evidence"]) == 5
     assert len(ask("recommend", "u3", "-n", "3", "--explain")[1]["items"]) == 3
     assert ask("why", "u3", "tea-0")[1]["item_id"] == "tea-0"
     assert ask("portrait", "nobody") == (

@@ -133,6 +133,15 @@ def test_an_audience_can_be_asked_for_by_label(shop: Path) -> None:
         assert 0 < sure.count < USERS
 
 
+def test_it_explains_itself(shop: Path) -> None:
+    with opened(shop) as app:
+        found = app.explain_slot("u1", "basic.predicted_parent")
+        assert found.kind == "label"
+        assert found.slot.model is not None
+        assert found.slot.model in found.formula
+        assert found.confidence.endswith(f"{found.slot.confidence:.3f}")
+
+
 def test_the_past_does_not_know_it_and_a_stranger_has_none(shop: Path) -> None:
     with opened(shop) as app:
         assert app.portrait("u1", at=NOW + 10 * DAY).slot("basic.predicted_parent") is None

@@ -10,6 +10,7 @@ import numpy as np
 
 from limner.errors import NotFound
 from limner.events.batch import EventBatch
+from limner.explain.slots import SlotExplained, compares, explained
 from limner.profile import portrait
 from limner.profile.events import RESERVED, TARGET
 from limner.profile.facet import Slot
@@ -78,6 +79,18 @@ def portrait_history(app: Limner, user_id: str, slot: str, *, limit: int) -> lis
         )
     named = found.facet in of_people(app)
     return [_with_own_ids(app, change) for change in changes] if named else changes
+
+
+def explain_slot(app: Limner, user_id: str, slot: str, *, limit: int) -> SlotExplained:
+    """`Limner.explain_slot`."""
+    found = slot_of(app, user_id, slot)
+    with app.writer.lock:
+        row, now, config = app.known_row(user_id), app.now(), app.population.config
+        reader = None
+        if not compares(found, config):
+            reader = portrait.reader_of(app.state, row, app.population, found, now)
+    evidence = app.evidence(user_id, slot, limit=limit)
+    return explained(user_id, found, reader, evidence, population=config, now=now)
 
 
 def interaction_of(app: Limner, user_id: str, item_id: str) -> Interaction:

@@ -56,6 +56,7 @@ from limner.events.meant import Amendments
 from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
 from limner.explain.reasons import Why
+from limner.explain.slots import SlotExplained
 from limner.model import registry
 from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.model.registry import Act, Difference
@@ -683,6 +684,15 @@ class Limner:
             )
             for event in batch.take(newest).events(positions[newest])
         ]
+
+    def explain_slot(self, user_id: str, slot: str, *, limit: int = 5) -> SlotExplained:
+        """How a slot, "section.name", of the present portrait came to be.
+
+        Its formula in plain words with the settings of its facet, its confidence with the numbers
+        put in, its newest `limit` events, and what would change it. Raises NotFound for an unknown
+        user or slot.
+        """
+        return asking.explain_slot(self, user_id, slot, limit=limit)
 
     def jobs(
         self, train: Callable[[], str] | None = None, update: Callable[[], str] | None = None

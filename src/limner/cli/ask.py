@@ -56,6 +56,7 @@ def in_process(listing: Mapping[str, Any]) -> dict[str, Any]:
 @click.command(
     epilog="\b\nExamples:\n  limner portrait 1643\n  limner portrait 1643 --at 2017-06-01\n"
     "  limner portrait 1643 --written --lang zh\n"
+    "  limner portrait 1643 --explain interests.category\n"
     "  limner portrait 1643 --evidence interests.category\n"
     "  limner portrait 1643 --history value.spend"
 )
@@ -66,6 +67,9 @@ def in_process(listing: Mapping[str, Any]) -> dict[str, Any]:
 @click.option("--written", is_flag=True, help="Say it in a few sentences.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True,
               help="The language of --written.")  # fmt: skip
+@click.option(
+    "--explain", metavar="SLOT", help="How a slot is calculated, and what would change it."
+)
 @click.option("--evidence", metavar="SLOT", help="The newest events behind a slot, section.name.")
 @click.option("--history", metavar="SLOT", help="What a slot was after each change.")
 @click.option(
@@ -81,6 +85,7 @@ def portrait(
     known_at: int | None,
     written: bool,
     lang: str,
+    explain: str | None,
     evidence: str | None,
     history: str | None,
     limit: int,
@@ -88,14 +93,30 @@ def portrait(
 ) -> None:
     """Show what is known of USER: four sections, each line with what it rests on."""
     past_moment = bool(at) or known_at is not None
-    if past_moment + bool(evidence) + bool(history) > 1:
+    if past_moment + bool(explain) + bool(evidence) + bool(history) > 1:
         raise UsageError(
-            "--evidence and --history show the present, and are two questions",
+            "--explain, --evidence and --history show the present, and are questions of their own",
             mend="ask one at a time, without --at and --known-at",
         )
-    if written and (evidence or history):
+    if written and (explain or evidence or history):
         raise UsageError("--written is a question of its own", mend="ask one at a time")
     language = lang if written else None
+    if explain:
+        from limner.explain.slots import SlotExplained
+
+        if url:
+            from limner.cli.remote import user_path
+
+            path = user_path(user, "portrait", "explain")
+            how = session.remote(url).ask("GET", path, SlotExplained, slot=explain, limit=limit)
+        else:
+            with session.open(write=False) as app:
+                how = app.explain_slot(user, explain, limit=limit)
+        if session.json:
+            return session.emit(how)
+        from limner.cli import show
+
+        return show.explained(session.console(), how)
     if history:
         from limner.serve.answers import SlotHistory
 

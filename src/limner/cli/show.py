@@ -24,6 +24,7 @@ from limner.cli.intake import shown as shown_fields
 from limner.events.batch import SECOND, Event
 from limner.events.raw import Import, Refused
 from limner.explain.reasons import Why
+from limner.explain.slots import SlotExplained
 from limner.metrics.intervals import Interval
 from limner.model.protocol import Progress
 from limner.profile.facet import Slot
@@ -147,10 +148,34 @@ def _among_others(slot: Slot) -> str:
 
 def evidence(console: Console, found: Evidence) -> None:
     """The events behind a slot."""
-    table = Table(title=f"{found.slot} of {found.user_id}: its newest events", title_justify="left")
+    _events(console, f"{found.slot} of {found.user_id}: its newest events", found.events)
+
+
+def explained(console: Console, found: SlotExplained) -> None:
+    """How a slot came to be."""
+    slot = found.slot
+    console.print(Text(f"{found.path} of {found.user_id}: {slot.text}", "bold"))
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")
+    table.add_row("how", Text(found.formula))
+    if found.settings:
+        table.add_row("settings", Text(fields(found.settings)))
+    table.add_row("confidence", Text(found.confidence))
+    if found.error:
+        table.add_row("may be off by", Text(found.error))
+    for place, change in enumerate(found.changes):
+        table.add_row("" if place else "changes when", Text(change))
+    console.print(table)
+    if found.evidence:
+        _events(console, "its newest events", found.evidence)
+
+
+def _events(console: Console, title: str, events: Sequence[Event]) -> None:
+    table = Table(title=title, title_justify="left")
     for name in ("when (UTC)", "what", "item", "value", "more"):
         table.add_column(name, overflow="fold")
-    for event in found.events:
+    for event in events:
         table.add_row(*map(Text, _event(event)))
     console.print(table)
 

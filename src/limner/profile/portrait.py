@@ -12,7 +12,7 @@ from limner.events.batch import DAY, I64, EventBatch
 from limner.events.log import Position
 from limner.profile import standing
 from limner.profile.events import Events
-from limner.profile.facet import SECTIONS, Facet, Slot
+from limner.profile.facet import SECTIONS, Facet, Reader, Slot
 from limner.profile.population import Population, StateView
 from limner.profile.state import ProfileState
 
@@ -148,6 +148,22 @@ def source_of(facet: Facet) -> str | None:
     """The name of the facet whose state this one reads, if it has none of its own."""
     source = getattr(facet, "source", None)
     return None if source is None else str(source.name)
+
+
+def reader_of(
+    state: ProfileState, row: int, population: Population, slot: Slot, now: int
+) -> Reader:
+    """What gave a slot of a user's portrait: a facet or a label."""
+    label = next((each for each in state.labels if each.name == slot.name), None)
+    if label is not None and slot.model is not None:
+        return label
+    view = StateView(state, row, population)
+    facets = [f for f in state.facets if slot.facet in (f.name, source_of(f))]
+    for facet in facets:
+        if any((s.section, s.name) == (slot.section, slot.name) for s in facet.read(view, now)):
+            return facet
+    # kept from a refresh when there was something to say
+    return next(facet for facet in facets if facet.name == slot.facet)
 
 
 def changes(

@@ -19,6 +19,7 @@ from limner.app.listing import Asked
 from limner.errors import LimnerError, NotFound
 from limner.events.raw import Refused
 from limner.explain.reasons import Why
+from limner.explain.slots import SlotExplained
 from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
@@ -206,6 +207,22 @@ def get_evidence(
 ) -> Response:
     """The newest events that a slot of the portrait rests on."""
     return json_answer(Evidence(user_id, slot, app.evidence(user_id, slot, limit=limit)))
+
+
+@router.get(
+    "/users/{user_id}/portrait/explain",
+    tags=["users"],
+    summary="How a slot is calculated",
+    responses=answers(SlotExplained),
+)
+def get_explained(
+    app: Shop,
+    user_id: UserId,
+    slot: Annotated[str, Query(description='"section.name".', examples=["value.spend"])],
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many events, at most.")] = 5,
+) -> Response:
+    """A slot's formula in plain words, its confidence, its newest events, what would change it."""
+    return json_answer(app.explain_slot(user_id, slot, limit=limit))
 
 
 @router.get(

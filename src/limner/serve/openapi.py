@@ -15,6 +15,7 @@ from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
 from limner.explain.reasons import Reason, Why
+from limner.explain.slots import SlotExplained
 from limner.model.registry import Act, Difference
 from limner.profile.changes import Changes
 from limner.profile.interaction import Interaction, Together
@@ -246,6 +247,21 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "vector_at": None,
     },
     Evidence: {"user_id": "u1", "slot": "value.spend", "events": [_EVENT]},
+    SlotExplained: {
+        "user_id": "u1",
+        "path": "value.spend",
+        "slot": _SLOT,
+        "kind": "sum",
+        "formula": "The sum of value over events of type purchase.",
+        "confidence": "n ÷ (n + 5) with n = 42 events × 2^(−286.00 days ÷ 365 days) = 24.4: 0.830",
+        "changes": [
+            "another event of type purchase adds its value",
+            "time alone does not change it",
+        ],
+        "error": "",
+        "settings": {"where": {"event_type": "purchase"}, "of": ["value"]},
+        "evidence": [_EVENT],
+    },
     Group: {
         "count": 412,
         "of": 2_469,
