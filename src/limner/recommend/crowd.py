@@ -66,9 +66,14 @@ class Crowd:
         return worth
 
     @cached_property
+    def of_late(self) -> F64:
+        """The decayed events of each item."""
+        return self.counts(self.recent)
+
+    @cached_property
     def popular(self) -> F64:
         """The log(1 + decayed events) of each item."""
-        out: F64 = np.log1p(self.counts(self.recent))
+        out: F64 = np.log1p(self.of_late)
         return out
 
     @cached_property

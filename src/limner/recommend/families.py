@@ -220,7 +220,7 @@ def _portrait(of: Mixture, history: History) -> F64:
         codes = catalog.codes_now(name)
         size = int(codes.max(initial=-1)) + 2  # the last place is for unknown values
         codes[codes < 0] = size - 1
-        usual = np.bincount(codes, everyone.counts(everyone.recent), minlength=size) + 0.5
+        usual = np.bincount(codes, everyone.of_late, minlength=size) + 0.5
         usual /= usual.sum()
         for half_life in reversed(facet.weight.half_lives):
             worth = np.maximum(history.weights, 0) * np.exp2((history.times - newest) / half_life)
@@ -238,8 +238,7 @@ def _group(of: Mixture, history: History) -> F64:
     choose), the share starting from everybody's with `BEGIN` events. 0 for who is in no group.
     """
     everyone = crowd(of.state, history.now)
-    overall = everyone.counts(everyone.recent)
-    overall /= max(overall.sum(), 1e-12)
+    overall = everyone.of_late / max(everyone.of_late.sum(), 1e-12)
     groups = groups_of(of.state, history, of.population)
     out = np.zeros(everyone.n_items)
     for members in groups.values():
