@@ -19,14 +19,15 @@ EPILOG = """\b
 Examples:
   limner evaluate --cutoff 2017-12-01
   limner evaluate --protocol loo ml-100k/ml-100k.inter --seeds 3
-  limner evaluate --protocol time ratings.dat --models popularity,item_to_item"""
+  limner evaluate --protocol time ratings.dat --models popularity,item_to_item
+  limner evaluate --protocol off-policy shown.jsonl"""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("data", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--protocol",
-    type=click.Choice(["basket", "loo", "time", "prequential"]),
+    type=click.Choice(["basket", "loo", "time", "prequential", "off-policy"]),
     help="What is asked; loo for a file and basket for the store, if not given.",
 )
 @click.option("--cutoff", metavar="DATE", help="Basket: train before it, ask after it.")
@@ -67,13 +68,19 @@ def evaluate(
     """Measure the lists on what users did next, beside simple baselines.
 
     Reads DATA (a file, or a folder of a known data set) without a store, or else the store.
+    Off-policy: what another policy would have earned, from a file of what was shown.
     """
     from limner.cli import show
 
     chosen = protocol or ("basket" if data is None else "loo")
     if chosen != "basket":
         if cutoff or validation_cutoff:
-            raise UsageError("--cutoff is for --protocol basket", mend="use --share")
+            raise UsageError(
+                "--cutoff is for --protocol basket", mend="leave it out, or use --share"
+            )
+        if chosen == "off-policy":
+            _off_policy(session, data)
+            return
         with session.progress() as progress:
             found = _ranked(session, data, chosen, options, progress)
         if session.json:
@@ -93,6 +100,32 @@ def evaluate(
         session.emit(report.to_json())
     else:
         show.report(session.console(), report)
+
+
+def _off_policy(session: Session, data: Path | None) -> None:
+    from limner.evaluate.logged import read_log
+    from limner.evaluate.off_policy import estimate
+
+    if data is None:
+        raise UsageError("--protocol off-policy needs a file of what was shown",
+                         mend="name one: JSON Lines, an item shown a line")  # fmt: skip
+    found = estimate(*read_log(data))
+    if session.json:
+        session.emit(found.to_json())
+        return
+    from rich.table import Table
+
+    console = session.console()
+    console.print(
+        f"{found.rows:,} rows, worth {found.effective_rows:,.0f} of the policy's own; their mean "
+        f"reward {found.logged_mean:.4f}; weights: mean {found.mean_weight:.3f}, largest "
+        f"{found.largest_weight:,.1f}"
+    )
+    table = Table("", "mean reward under the policy", title="Off-policy", title_justify="left")
+    for name, one in found.values.items():
+        table.add_row(name, _cell(one))
+    console.print(table)
+    console.print("in brackets the 95 % interval (bootstrap)")
 
 
 def _ranked(
