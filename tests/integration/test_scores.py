@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limner.app import Limner
+from limner.app import Limner, quiet
 from limner.config import parse
+from limner.explain.reasons import reasons
 from limner.model.blend import Task, total
+from limner.recommend.families import Mixture
 from limner.recommend.scorer import Scorer, history_of
 from limner.testing.shop import shop
 
@@ -97,6 +99,39 @@ def test_a_reason_that_names_events_is_borne_out_by_deletion(app: Limner) -> Non
                     assert fall > 0
                     assert fall == pytest.approx(reason.effect, rel=1e-5, abs=1e-6)
     assert named > 100
+
+
+def test_reasons_of_the_sequence_model_are_chosen_by_gradient_and_borne_out(app: Limner) -> None:
+    pytest.importorskip("torch")
+    from limner.model.blend import Blend
+    from limner.model.network import SequenceConfig
+    from limner.model.sequence import SequenceModel
+
+    data, features = app.training_data()
+    model = SequenceModel(SequenceConfig(depth=1, passes=3, length=40))
+    model.fit(data, features, progress=quiet)
+    catalog = app.state.catalog
+    blend = Blend({"sequence": model}, {task: {"sequence": 1.5} for task in ("next", "new")})
+    scorer = Scorer(blend, list(catalog.ids.values)[: data.n_items], catalog, "x")
+    named = 0
+    for names, weight in (((), 1.5), (("sequence",), 1.0)):
+        scores = Mixture(app.state, scorer, names)
+        for user in USERS[:5]:
+            history = history_of(app.state, app.known_row(user), app.now())
+            parts = scores.parts(history, "next")
+            item = int(total(parts).argmax())
+            given = scores.attribute(history, item, "next")
+            np.testing.assert_allclose(given, weight * model.attribute(history, item), rtol=1e-6)
+            one = {name: float(column[item]) for name, column in parts.items()}
+            for reason in reasons(item, one, history, scores, catalog, task="next"):
+                if reason.events:
+                    named += 1
+                    rows = np.flatnonzero(np.isin(history.positions, reason.events))
+                    left = total(scores.parts(history.without(rows), "next"))[item]
+                    fall = sum(one.values()) - left
+                    assert fall > 0
+                    assert fall == pytest.approx(reason.effect, rel=1e-3, abs=1e-4)
+    assert named >= 10
 
 
 def test_why_agrees_with_the_list_and_why_not_says_what_is_missing(app: Limner) -> None:

@@ -67,6 +67,21 @@ class Next:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Histories as the network is given them.
+
+    `events` (E, D): what each event adds to the moment at its place of `places` (E,), in (B · L);
+    `minutes` and `valid` (B, L); `ahead` (B,): minutes from the last moment to that of asking.
+    """
+
+    events: Tensor
+    places: Tensor
+    minutes: Tensor
+    valid: Tensor
+    ahead: Tensor
+
+
 class SequenceModel:
     """log(N · P(item | history)): 0 is chance.
 
@@ -152,6 +167,28 @@ class SequenceModel:
             total = top[:, 0] + np.log(np.exp(scores - top).sum(axis=1))
             scores += np.float32(math.log(len(self.bias))) - total[:, None]
         return scores
+
+    def attribute(self, history: History, item: int) -> F64:
+        """About what each event adds to the score of `item`, (n,): gradient × input.
+
+        To the first order, that is how far the score falls without the event (Shrikumar et al.,
+        2016); it ranks events, and deletion says what they are worth. 0 for what is not read.
+        """
+        torch = torch_()
+        out = np.zeros(len(history))
+        if not len(history):
+            return out
+        with threads(1), torch.enable_grad():
+            read = self._read([history])
+            events = read.events.detach().requires_grad_()
+            state = self._after(read, events)
+            u = state.detach().numpy()[0]
+            shares = _softmax((self.vectors @ u + self.bias)[None])[0]
+            towards = torch.from_numpy(self.vectors[item] - shares @ self.vectors)
+            (gradient,) = torch.autograd.grad(state, events, towards[None])
+            added = (gradient * events).sum(dim=1).detach().numpy()
+        out[len(out) - len(added) :] = added
+        return out
 
     def next(self, histories: Sequence[History]) -> list[Next]:
         """What each of these users does next, besides with which item."""
@@ -253,6 +290,12 @@ class SequenceModel:
         )
 
     def _states(self, histories: list[History]) -> F32:
+        read = self._read(histories)
+        out: F32 = self._after(read, read.events).numpy()
+        return out
+
+    def _read(self, histories: list[History]) -> _Read:
+        """What the network is given of histories that are not empty."""
         torch = torch_()
         length = self.config.length
         parts = []
@@ -278,23 +321,26 @@ class SequenceModel:
         told = told + self.params["value"][torch.from_numpy(value_bucket(values)).long()]
         vectors = torch.from_numpy(self.vectors[np.concatenate([h.items[k] for h, k, *_ in parts])])
         share = torch.from_numpy((weights / np.sqrt(sizes)).astype(np.float32))[:, None]
-        tokens = torch.zeros(len(parts) * wide, self.config.width).index_add(
-            0, torch.from_numpy(flat), (vectors + told) * share
-        )
-        states = encode(
-            self.params,
-            self.config,
-            tokens.view(len(parts), wide, -1),
+        return _Read(
+            (vectors + told) * share,
+            torch.from_numpy(flat),
             torch.from_numpy(clock),
             torch.from_numpy(valid),
+            torch.from_numpy(np.array([(h.now - h.times[-1]) / MINUTE for h, *_ in parts])),
         )
-        last = torch.from_numpy(lengths) - 1
-        asked = states[torch.arange(len(parts)), last]
+
+    def _after(self, read: _Read, events: Tensor) -> Tensor:
+        """The states after the last moment, (B, D), had the events been `events`."""
+        torch = torch_()
+        rows, wide = read.valid.shape
+        tokens = torch.zeros(rows * wide, self.config.width).index_add(0, read.places, events)
+        states = encode(
+            self.params, self.config, tokens.view(rows, wide, -1), read.minutes, read.valid
+        )
+        asked = states[torch.arange(rows), read.valid.sum(dim=1) - 1]
         if self.config.asked_later:
-            ahead = np.array([(h.now - h.times[-1]) / MINUTE for h, *_ in parts])
-            asked = asked + self.params["ahead"][bucket(torch.from_numpy(ahead))]
-        out: F32 = asked.numpy()
-        return out
+            asked = asked + self.params["ahead"][bucket(read.ahead)]
+        return asked
 
     def _table(self, features: ItemFeatures, n_items: int) -> ItemTable:
         """The items as the parameters know them: codes under `attributes`, and content."""

@@ -123,8 +123,10 @@ class Mixture:
     def attribute(self, history: History, item: int, task: Task) -> F64:
         """What each event adds to an item's score, (n,); events of like items where none says."""
         out = np.zeros(len(history))
-        if self.scorer is not None and not self.names:
-            return self.scorer.attribute(history, item, task)
+        if self.scorer is not None:
+            said = self.scorer.attribute(history, item, task, self.names)
+            if not self.names or said.any():
+                return said
         vectors = vectors_of(self.state)
         if len(history) and len(vectors):
             out += np.maximum(vectors[history.items] @ vectors[item], 0) * history.weights

@@ -28,10 +28,12 @@ from limner.profile.state import ProfileState
 
 @runtime_checkable
 class Attributable(Protocol):
-    """A family that says exactly which events its score of an item comes from."""
+    """A family that says which events its score of an item comes from."""
 
     def attribute(self, history: History, item: int) -> F64:
-        """What each event of the history adds, (n,); sums to the score."""
+        """What each event of the history adds, (n,): exactly, of a family whose scores are sums;
+        of the sequence model to the first order.
+        """
         ...
 
 
@@ -166,8 +168,11 @@ class Scorer:
         )
         return {name: np.asarray(v[:, 0], dtype=np.float64) for name, v in given.items()}
 
-    def attribute(self, history: History, item: int, task: Task) -> F64:
-        """What each event of `history` adds to an item's score by the parts that can say, (n,)."""
+    def attribute(self, history: History, item: int, task: Task, only: Sequence[str] = ()) -> F64:
+        """What each event of `history` adds to an item's score by the parts that can say, (n,).
+
+        With `only`, of these: one counts 1, several as in the blend, or 1 without a weight.
+        """
         out = np.zeros(len(history))
         to_model = self._fitted[0]
         place = int(to_model[item]) if item < len(to_model) else -1
@@ -175,6 +180,8 @@ class Scorer:
             known, kept = _translated(history, to_model)
             for name, model in self._blend.models.items():
                 weight = self._blend.weights[task].get(name, 0.0)
+                if only:
+                    weight = ((len(only) > 1 and weight) or 1.0) * (name in only)
                 if weight and isinstance(model, Attributable):
                     out[kept] += weight * model.attribute(known, place)
         return out

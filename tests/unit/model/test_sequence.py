@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -348,3 +349,48 @@ def test_the_log_partition_is_that_of_autograd_and_so_are_its_gradients(bfloat16
     close = {"rtol": 2e-2, "atol": 2e-2} if bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, **close)
+
+
+def test_gradient_times_input_is_how_the_score_moves_with_each_event() -> None:
+    model = SequenceModel(SMALL)
+    model.fit(DATA, FEATURES, progress=silent)
+    history = DATA.history(3, NOW)
+    found = model.attribute(history, 7)
+    assert len(found) == len(history)
+    read = model._read([history])
+
+    def score(events: Any) -> float:
+        with torch.no_grad():
+            state = model._after(read, events).double()[0]
+        logits = torch.from_numpy(model.vectors).double() @ state + torch.from_numpy(model.bias)
+        return float(logits[7] - logits.logsumexp(0))
+
+    step = 1e-2
+    kept = len(history) - len(read.events)
+    assert not found[:kept].any()
+    for row in range(len(read.events)):
+        more, less = read.events.detach().clone(), read.events.detach().clone()
+        more[row] *= 1 + step
+        less[row] *= 1 - step
+        slope = (score(more) - score(less)) / (2 * step)
+        assert found[kept + row] == pytest.approx(slope, rel=0.05, abs=2e-3)
+    assert not len(model.attribute(history.without(np.arange(len(history))), 7))
+
+
+def test_three_events_by_gradient_hold_what_deletion_finds() -> None:
+    data, features = cycle()
+    model = SequenceModel(SequenceConfig(passes=12, weight_decay=0.0, repeat_weight=1.0))
+    model.fit(data, features, progress=silent)
+    rng = np.random.default_rng(0)
+    ours, chance, best = [], [], []
+    for user in range(30):
+        history = data.history(user, 12 * DAY)
+        item = int(model.score([history])[0].argmax())
+        ones = [history, *(history.without(np.array([row])) for row in range(len(history)))]
+        scores = model.score(ones)[:, item]
+        falls = scores[0] - scores[1:]
+        best.append(falls.max())
+        ours.append(falls[np.argsort(-model.attribute(history, item))[:3]].max())
+        chance.append(falls[rng.permutation(len(history))[:3]].max())
+    assert sum(ours) >= 0.9 * sum(best)
+    assert sum(chance) < 0.6 * sum(best)
