@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
@@ -99,21 +100,11 @@ def recommend(
 ) -> Recommendations:
     """`Limner.recommend`."""
     config = settings(app, scenario, by, n, asked)
-    scorer = app.scorer()
-    with app.writer.lock:
-        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
-        history = history_of(app.state, app._row(user_id), app.now())
-        listed, scored = listed_for(
-            app.state,
-            history,
-            scores,
-            config,
-            user_id=user_id,
-            as_of=app.state.position,
-            scenario=scenario,
-        )
-        if explain:
-            listed = explained(listed, history, scores, app.state, task=scored.task)
+
+    def history() -> History:
+        return history_of(app.state, app._row(user_id), app.now())
+
+    listed = _made(app, config, history, user_id, scenario, explain)
     if log:
         _log(app, listed)
     return listed
@@ -131,16 +122,28 @@ def for_session(
 ) -> Recommendations:
     """`Limner.recommend_session`, of events as they were read."""
     config = settings(app, scenario, by, n, asked)
+    return _made(app, config, partial(_history, app, batches), "", scenario, explain)
+
+
+def _made(
+    app: Limner,
+    config: RecommendConfig,
+    read: Callable[[], History],
+    user_id: str,
+    scenario: str,
+    explain: bool,
+) -> Recommendations:
+    """The list for a history, which is read with the state at rest."""
     scorer = app.scorer()
     with app.writer.lock:
         scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
-        history = _history(app, batches)
+        history = read()
         listed, scored = listed_for(
             app.state,
             history,
             scores,
             config,
-            user_id="",
+            user_id=user_id,
             as_of=app.state.position,
             scenario=scenario,
         )
