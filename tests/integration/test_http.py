@@ -130,6 +130,31 @@ def test_refused_events_are_listed_mended_and_given_up(client: httpx.Client) -> 
     assert client.post("/v1/quarantine/drop", json={"idz": [2]}).status_code == 400
 
 
+def test_a_session_without_a_user_gets_a_list_and_leaves_nothing(client: httpx.Client) -> None:
+    before = client.get("/health/ready").json()["position"]
+    events = [{"item_id": f"tea-{n}", "event_type": "purchase"} for n in range(2)]
+    asked: dict[str, Any] = {"n": 3, "explain": True, "by": "portrait", "repeats": False}
+    listed = client.post("/v1/recommendations", json=events, params=asked)
+    assert listed.status_code == 200
+    items = listed.json()["items"]
+    assert items[0]["item_id"].startswith("tea-")
+    assert not {"tea-0", "tea-1"} & {item["item_id"] for item in items}
+    assert set(items[0]["parts"]) == {"portrait"}
+    assert client.get("/health/ready").json()["position"] == before
+
+
+def test_items_like_an_item_and_bought_together_with_it(client: httpx.Client) -> None:
+    alike = client.get("/v1/items/soap-0/similar", params={"n": 3}).json()
+    assert [one["item_id"].partition("-")[0] for one in alike["items"]] == ["soap"] * 3
+    for one in alike["items"]:
+        assert sum(one["parts"].values()) == pytest.approx(one["score"])
+    dear = client.get("/v1/items/soap-0/similar", params={"filter": "price >= 6"}).json()
+    assert {int(one["item_id"][-1]) for one in dear["items"]} <= {4, 5}
+    together = client.get("/v1/items/soap-0/similar", params={"by": "together"}).json()["items"]
+    assert together and all(one["times"] >= 1 and one["lift"] > 0 for one in together)
+    assert client.get("/v1/items/nothing/similar").status_code == 404
+
+
 def test_training_a_running_server(client: httpx.Client, url: str) -> None:
     untrained = client.get(user("u5", "recommendations")).json()
     assert untrained["model"] is None
