@@ -20,10 +20,9 @@ import numpy as np
 
 from limner.app import quiet
 from limner.evaluate.asked import Asked, Split, leave_last_out
-from limner.evaluate.ranked import ranks_by, values_of
+from limner.evaluate.ranked import fit_models, ranks_by, values_of
 from limner.events.batch import F64, SECOND
 from limner.metrics.intervals import paired_bootstrap
-from limner.metrics.splits import Truth
 from limner.model.network import SequenceConfig
 from limner.model.protocol import Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
@@ -69,14 +68,9 @@ def measured(
     given = ItemFeatures({}, {}, features.available) if change.plain else features
     model = SequenceModel(replace(base, seed=seed, **change.settings))
     asked: Asked = split.validation
-    histories = asked.histories()
-    truth = Truth(
-        np.arange(len(asked)), [asked.truth[q : q + 1].astype(np.int32) for q in range(len(asked))]
-    )
     half = np.random.default_rng(1).permutation(len(asked)) % 2 == 0  # stops on one, asks the other
-    stop = np.flatnonzero(half)
-    held = [histories[q] for q in stop], Truth(stop, [truth.items[q] for q in stop])
-    model.fit(split.learned, given, progress=quiet, held=held)
+    held = asked.take(half)
+    fit_models({"m": model}, split.learned, given, held=held, seconds={}, progress=quiet)
     found = values_of(ranks_by({"m": model.score}, {}, asked.take(~half), quiet)["m"], 10)
     return found, float(np.mean(model.curve.seconds))
 

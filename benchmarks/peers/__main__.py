@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers DATA --python PEER [--model NAME] [--passes N] [--test] > peers.json
 
-PEER is the Python of an environment of its own that has RecTools (`pip install "rectools[torch]"`)
-or, for `--model recbole-sasrec`, RecBole. Both sides learn from the same events (leave one out,
+PEER is the Python of an environment of its own that has RecTools (`pip install "rectools[torch]"`).
+Both sides learn from the same events (leave one out,
 strict), with the same width, blocks, heads, length, loss (full softmax), passes and threads, and
 list ten items for the same contexts; whole catalogue, what was had left out. Lists of the peer come
 back as JSON and are judged here. Seconds a pass are of training alone, start-up left out.
@@ -33,7 +33,7 @@ from limner.model.protocol import Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
 from limner.sources.dataset import load
 
-SIDE = Path(__file__).parent
+SIDE = Path(__file__).parent / "rectools_side.py"
 
 
 def rows(data: Interactions) -> dict[str, list[int]]:
@@ -69,16 +69,15 @@ def judged(lists: dict[str, list[int]], asked: Asked, k: int = 10) -> dict[str, 
     return {"hit_rate": hit.astype(float), "ndcg": hit / np.log2(places + 2)}
 
 
-def peer(python: str, model: str, work: dict[str, object]) -> dict[str, object]:
+def peer(python: str, work: dict[str, object]) -> dict[str, object]:
     """What the other side says: lists, seconds a pass, seconds in all."""
-    side = "recbole_side.py" if model.startswith("recbole") else "rectools_side.py"
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "work.json"
         told.write_text(json.dumps(work))
         env = {**os.environ, "OMP_NUM_THREADS": str(work["threads"])}
         env.pop("PYTHONPATH", None)
         done = subprocess.run(
-            [python, str(SIDE / side), str(told)], cwd=folder, env=env, check=False,
+            [python, str(SIDE), str(told)], cwd=folder, env=env, check=False,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode:
@@ -107,9 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", usage=__doc__)
     parser.add_argument("data")
     parser.add_argument("--python", required=True)
-    parser.add_argument(
-        "--model", default="sasrec", choices=("sasrec", "esasrec", "hstu", "recbole-sasrec")
-    )
+    parser.add_argument("--model", default="sasrec", choices=("sasrec", "esasrec", "hstu"))
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--depth", type=int, default=2, help="blocks; the width is 32 times it")
     parser.add_argument("--length", type=int, default=50)
@@ -127,8 +124,8 @@ def main() -> None:
         repeat_weight=1.0, holdout=0.0, threads=given.threads, seed=given.seed,
     )  # fmt: skip
     ours, took = own(split.learned, plain, asked, config)
-    found = peer(given.python, given.model, {
-        "model": given.model.removeprefix("recbole-"), "learned": rows(split.learned),
+    found = peer(given.python, {
+        "model": given.model, "learned": rows(split.learned),
         "contexts": contexts(asked), "passes": given.passes, "width": config.width,
         "blocks": config.depth, "heads": config.heads, "length": given.length,
         "dropout": given.dropout, "seed": given.seed, "threads": given.threads,

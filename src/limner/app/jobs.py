@@ -182,20 +182,16 @@ def jobs_of(
             found.append(Job(name, timed, run))
     vector = Refresh.parse(config.train.vector)
     if vector.mode in ("every", "cron"):
-        found.append(Job(VECTOR, vector, partial(_vectors, app), at_once=True))
+        found.append(Job(VECTOR, vector, partial(_refresh, app, VECTOR), at_once=True))
     return Jobs(found, app.store, app._clock, config.timezone)
 
 
 def _refresh(app: Limner, name: str) -> str:
     if any(one.name == name for one in app.state.labels):
         judged.renew(app, name)
+    elif name == VECTOR:
+        vectors.renew(app)
     users = app.following.refresh(name)
-    return f"{users:,} user{'' if users == 1 else 's'}"
-
-
-def _vectors(app: Limner) -> str:
-    vectors.renew(app)
-    users = app.following.refresh(VECTOR)
     return f"{users:,} user{'' if users == 1 else 's'}"
 
 
