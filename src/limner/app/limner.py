@@ -34,6 +34,7 @@ from limner.app import (
     writing,
 )
 from limner.app.encoding import EncodedItems
+from limner.app.exploring import Learning
 from limner.app.intake import Imported
 from limner.app.jobs import Jobs, jobs_of
 from limner.app.learning import Trained
@@ -155,6 +156,7 @@ class Limner:
         self._snapshot_at: Position = 0
         self._from_snapshot = False
         self.relearning = Relearning(self)
+        self.exploring = Learning(self)
         self._scorer: Scorer | None = None
         self.learning = threading.Lock()
         self._loading = threading.Lock()

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from limner.errors import NotFound, UsageError
-from limner.events.batch import as_text
+from limner.events.batch import F64, as_text
 from limner.events.meant import Meant
 from limner.events.raw import RawBatch
 from limner.events.timestamps import to_micros
@@ -20,6 +20,7 @@ from limner.explain.reasons import Why, explained, why
 from limner.model.blend import TASKS
 from limner.model.protocol import History
 from limner.recommend.attribution import Attribution, attributed
+from limner.recommend.bandit import Posterior
 from limner.recommend.families import LIVE, Mixture
 from limner.recommend.rank import Recommendations, RecommendConfig, Repeats
 from limner.recommend.recommend import asked as over
@@ -104,9 +105,12 @@ def recommend(
     def history() -> History:
         return history_of(app.state, app._row(user_id), app.now())
 
-    listed = _made(app, config, history, user_id, scenario, explain)
+    posterior = None
+    if log and config.explore.policy != "off":
+        posterior = app.exploring.posterior(config.explore)
+    listed, contexts = _made(app, config, history, user_id, scenario, explain, posterior)
     if log:
-        _log(app, listed)
+        _log(app, listed, contexts)
     return listed
 
 
@@ -122,7 +126,7 @@ def for_session(
 ) -> Recommendations:
     """`Limner.recommend_session`, of events as they were read."""
     config = settings(app, scenario, by, n, asked)
-    return _made(app, config, partial(_history, app, batches), "", scenario, explain)
+    return _made(app, config, partial(_history, app, batches), "", scenario, explain)[0]
 
 
 def _made(
@@ -132,13 +136,14 @@ def _made(
     user_id: str,
     scenario: str,
     explain: bool,
-) -> Recommendations:
-    """The list for a history, which is read with the state at rest."""
+    posterior: Posterior | None = None,
+) -> tuple[Recommendations, F64]:
+    """The list for a history, which is read with the state at rest, and its items' contexts."""
     scorer = app.scorer()
     with app.writer.lock:
         scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
         history = read()
-        listed, scored = listed_for(
+        listed, scored, contexts = listed_for(
             app.state,
             history,
             scores,
@@ -146,10 +151,11 @@ def _made(
             user_id=user_id,
             as_of=app.state.position,
             scenario=scenario,
+            posterior=posterior,
         )
         if explain:
             listed = explained(listed, history, scores, app.state, task=scored.task)
-    return listed
+    return listed, contexts
 
 
 def _history(app: Limner, batches: Sequence[RawBatch]) -> History:
@@ -194,11 +200,16 @@ def similar_to(app: Limner, item_id: str, n: int, by: By, filter: str) -> Simila
         return similar(app.state, item, app.now(), n=n, by=by, filter=filter)
 
 
-def _log(app: Limner, listed: Recommendations) -> None:
-    """Record a list as one impression, under its own id, with the propensity of each item."""
+def _log(app: Limner, listed: Recommendations, contexts: F64) -> None:
+    """Record a list as one impression, under its own id, with the propensity of each item.
+
+    Of a list that explores also the contexts, which rewards are learned by.
+    """
     if not listed.items:
         return
     about = {"scenario": listed.scenario, "model": listed.model or ""}
+    if contexts.size:
+        about["contexts"] = _json(contexts.tolist())
     app.record(
         [
             {

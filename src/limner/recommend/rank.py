@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,6 +15,7 @@ from limner.events.batch import F64, I32, I64, Bool
 from limner.events.expression import parse
 from limner.profile.facet import duration
 from limner.profile.state import ProfileState
+from limner.recommend.explore import Exploration, ExploreConfig
 from limner.recommend.retrieval import vectors_for
 
 Repeats = bool | Literal["learned"]
@@ -37,7 +39,8 @@ class RecommendConfig:
 
     `pinned`: items that come first; `excluded`: items that never come. `diversity`: from 0, by
     score alone, to 1, by unlikeness alone. `caps`: at most so many items with the same value of
-    an attribute. `within`: how many of the best scores these steps choose among.
+    an attribute. `within`: how many of the best scores these steps choose among. `explore`: how
+    lists that are logged explore.
     """
 
     n: int = 10
@@ -54,6 +57,7 @@ class RecommendConfig:
     diversity: float = 0.0
     caps: Mapping[str, int] = field(default_factory=lambda: {"type": 2})
     within: int = 500
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -82,6 +86,7 @@ class RecommendConfig:
             if not np.isfinite(number):
                 raise ConfigError(f"{where}: {key} = {number} is no number", mend="use a number")
         duration(self.fresh_half_life, f"{where}.fresh_half_life")
+        self.explore.check(f"{where}.explore")
         for text in (*self.filters, *self.boosts):
             parse(text)
 
@@ -134,26 +139,39 @@ class Recommendations:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Dense item ids in their final order, and their rank by score alone, from 1."""
+    """Dense item ids in their final order, and their rank by score alone, from 1.
+
+    `propensity`: how probable it was that each is listed, (n,).
+    """
 
     items: I32
     by_score: I64
     steps: tuple[tuple[Step, ...], ...]
+    propensity: F64
 
 
 Pass = Callable[[Iterator[int]], Iterator[int]]
 """A step: items in an order → these or some of them in another, as far as they are asked for."""
 
 
-def rank(score: F64, removed: Bool, state: ProfileState, config: RecommendConfig, n: int) -> Ranked:
+def rank(
+    score: F64,
+    removed: Bool,
+    state: ProfileState,
+    config: RecommendConfig,
+    n: int,
+    explore: Callable[[Sequence[int]], Exploration] | None = None,
+) -> Ranked:
     """The best `n` items that are not removed: by score, then each step after it.
 
-    Ties are broken by item id, so a list never depends on the order of arrival.
+    Ties are broken by item id, so a list never depends on the order of arrival. `explore`, given
+    the items that are chosen among, says how the list explores.
     """
+    unit = float(score[~removed].std()) if explore is not None and not removed.all() else 0.0
     score = np.where(removed, -np.inf, score)
     room = min(max(config.within, n), int((~removed).sum()))
     if not room:
-        return Ranked(np.empty(0, np.int32), np.empty(0, np.int64), ())
+        return Ranked(np.empty(0, np.int32), np.empty(0, np.int64), (), np.empty(0))
     best = np.argpartition(-score, room - 1)[:room].tolist()
     catalog = state.catalog
     ids = catalog.ids.values
@@ -173,22 +191,32 @@ def rank(score: F64, removed: Bool, state: ProfileState, config: RecommendConfig
         )
     if config.diversity:
         passes["diversity"] = lambda flow: _diverse(list(flow), score, state, config, len(pinned))
+    pool = list(by_score)
+    codes = {
+        name: dict(zip(pool, catalog.codes_now(name, np.array(pool)).tolist(), strict=True))
+        for name in config.caps
+    }
     if config.caps:
-        pool = list(by_score)
-        codes = {
-            name: dict(zip(pool, catalog.codes_now(name, np.array(pool)).tolist(), strict=True))
-            for name in config.caps
-        }
         passes["caps"] = lambda flow: _capped(flow, codes, config.caps, first)
     flow, ranks = iter(best), dict[str, dict[int, int]]()
     for name, step in passes.items():
         ranks[name] = {}
         flow = _numbered(step(flow), ranks[name])
     chosen = list(islice(flow, n))
+    propensity = dict.fromkeys(chosen, 1.0)
+    if explore is not None:
+        deque(flow, maxlen=0)  # so that each has a rank before
+        capped = [(codes[name], cap) for name, cap in config.caps.items()]
+        others = [item for item in best if item not in first]
+        chosen, propensity = explore(best).listed(
+            chosen, others, sum(item in first for item in chosen), score, unit, capped
+        )
+        ranks["explore"] = {item: place for place, item in enumerate(chosen, 1)}
     return Ranked(
         np.array(chosen, dtype=np.int32),
         np.array([by_score[item] for item in chosen], dtype=np.int64),
         tuple(_steps(item, by_score[item], ranks) for item in chosen),
+        np.array([propensity[item] for item in chosen]),
     )
 
 
@@ -201,9 +229,10 @@ def _numbered(flow: Iterable[int], ranks: dict[int, int]) -> Iterator[int]:
 def _steps(item: int, before: int, ranks: Mapping[str, Mapping[int, int]]) -> tuple[Step, ...]:
     out = []
     for name, places in ranks.items():
-        if places[item] != before:
-            out.append(Step(name, before, places[item]))
-        before = places[item]
+        place = places.get(item, before)  # exploration takes up what a cap left out
+        if place != before:
+            out.append(Step(name, before, place))
+        before = place
     return tuple(out)
 
 

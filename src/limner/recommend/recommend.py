@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -15,8 +15,11 @@ from limner.model.protocol import History
 from limner.profile.facet import duration
 from limner.profile.facets.affinity import Affinity
 from limner.profile.state import ProfileState
+from limner.recommend.bandit import Posterior
 from limner.recommend.conditions import met
+from limner.recommend.contexts import contexts
 from limner.recommend.crowd import BOUGHT, crowd, repeating
+from limner.recommend.explore import Exploration
 from limner.recommend.families import Scores
 from limner.recommend.rank import (
     Ranked,
@@ -156,14 +159,36 @@ def recommend(
     user_id: str,
     as_of: int,
     scenario: str = "",
-) -> tuple[Recommendations, Scored]:
-    """The best items for a history, and what they were chosen by."""
+    posterior: Posterior | None = None,
+) -> tuple[Recommendations, Scored, F64]:
+    """The best items for a history, what they were chosen by, and the context of each (n, d).
+
+    With a `posterior` the list explores as configured; without, there are no contexts.
+    """
     scored = score(state, history, scores, config)
-    ranked = rank(scored.score, scored.gone, state, config, config.n)
+    key, seen = uuid4().hex, dict[int, F64]()
+
+    def explore(among: Sequence[int]) -> Exploration:
+        assert posterior is not None
+        given = contexts(state, history, scored.parts, scored.score, [*among, *pinned], len(among))
+        seen.update(zip([*among, *pinned], given, strict=True))
+        return Exploration(
+            config.explore,
+            posterior,
+            lambda items: np.stack([seen[item] for item in items]),
+            state.catalog.ids.values,
+            key,
+        )
+
+    pinned = [item for item in state.catalog.ids.find(list(config.pinned)).tolist() if item >= 0]
+    exploring = posterior is not None and config.explore.policy != "off"
+    ranked = rank(
+        scored.score, scored.gone, state, config, config.n, explore if exploring else None
+    )
     removed = {name: int(mask.sum()) for name, mask in scored.removed.items() if mask.any()}
     listed = Recommendations(
         user_id=user_id,
-        recommendation_id=uuid4().hex,
+        recommendation_id=key,
         at=history.now,
         as_of=as_of,
         items=_listed(scored, ranked, state.catalog),
@@ -172,7 +197,10 @@ def recommend(
         note=_note(scored, ranked, state, history, scores, config),
         scenario=scenario,
     )
-    return listed, scored
+    told = (
+        np.array([seen[item] for item in ranked.items.tolist()]) if exploring else np.empty((0, 0))
+    )
+    return listed, scored, told
 
 
 def _note(
@@ -220,6 +248,7 @@ def _listed(scored: Scored, ranked: Ranked, catalog: Catalog) -> tuple[Recommend
             score=float(scored.score[item]),
             parts={name: float(column[item]) for name, column in sorted(scored.parts.items())},
             steps=ranked.steps[place - 1],
+            propensity=float(ranked.propensity[place - 1]),
         )
         for place, item in enumerate(ranked.items.tolist(), 1)
     )
