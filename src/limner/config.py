@@ -72,10 +72,12 @@ class TrainConfig:
     repeatable. `refresh`: when a server trains by itself, "every …" or "cron …"; "" for never;
     `update`: the same of learning what is new, which `gate` lets into use. `vector`: when the
     model's view of a user is brought up to date, a policy as facets have. `keep`: how many
-    versions are kept.
+    versions are kept. `policy`: whether a training also learns, from logged lists and what came of
+    them, the family "policy".
     """
 
     sequence: bool = True
+    policy: bool = False
     seed: int = 0
     refresh: str = ""
     update: str = ""

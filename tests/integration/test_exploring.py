@@ -12,7 +12,7 @@ import pytest
 
 from limner.app import Limner
 from limner.config import parse
-from limner.errors import ConfigError
+from limner.errors import ConfigError, UsageError
 from limner.events.batch import DAY, PROPERTY
 from limner.recommend.bandit import Posterior, Sums
 from limner.recommend.contexts import CONTEXT, WIDTH
@@ -174,3 +174,40 @@ def test_a_wrong_setting_says_how_to_mend_it(tmp_path: Path) -> None:
         parse(settings(tmp_path, share=2.0))
     with pytest.raises(ConfigError, match="thomson"):
         parse(settings(tmp_path, policy="thomson"))
+
+
+def test_the_policy_learns_from_logged_lists_and_is_a_family_of_its_own(app: Limner) -> None:
+    pytest.importorskip("torch")
+    from limner.app.learning import lesson_of, publish
+    from limner.app.rewarding import decisions, with_policy
+    from limner.model.blend import Blend
+    from limner.model.network import SequenceConfig
+    from limner.model.sequence import SequenceModel
+
+    first = app.recommend("u1", log=True)
+    say(app, first, 2, "click", HOUR)
+    say(app, first, 2, "purchase", 2 * HOUR)
+    second = app.recommend("u2", log=True, scenario="sure")
+    lesson = lesson_of(app)
+    found = decisions(app, lesson)
+    assert len(found) == 20
+    assert found.rewards.tolist() == [0.0, 0.0, 1.0, *[0.0] * 17]
+    ids = [lesson.item_ids[item] for item in found.items.tolist()]
+    assert ids == [item.item_id for listed in (first, second) for item in listed.items]
+    for item, chance in zip(first.items, found.propensities[:10].tolist(), strict=True):
+        assert chance == pytest.approx(item.propensity / 10) or item.propensity == 1.0
+    assert np.isnan(found.propensities[10:]).all()
+    assert len(found.histories[0]) > 0
+    assert found.histories[0].times.max() < first.at
+    trunk = SequenceModel(SequenceConfig(depth=1, passes=1))
+    trunk.fit(lesson.data, lesson.attributes, progress=lambda *_: None)
+    blend = Blend({"sequence": trunk}, {"next": {"sequence": 1.0}, "new": {"sequence": 1.0}})
+    publish(
+        app, with_policy(app, blend, lesson, lambda *_: None), lesson, made="trained", parents=[]
+    )
+    plain, policy = app.recommend("u1", by="sequence"), app.recommend("u1", by="policy")
+    assert app.families()["policy"] == {"next": 0.0, "new": 0.0}
+    assert {part for item in policy.items for part in item.parts} == {"policy", "passed over"}
+    assert [item.score for item in policy.items] != [item.score for item in plain.items]
+    with pytest.raises(UsageError, match=r"train\.sequence"):
+        with_policy(app, Blend({}, blend.weights), lesson, lambda *_: None)

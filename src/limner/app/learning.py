@@ -53,6 +53,8 @@ class Lesson:
     attributes: ItemFeatures
     item_ids: list[str]
     position: Position
+    users: list[bytes]
+    """The pseudonyms of the data's users, by number."""
 
 
 def lesson_of(
@@ -67,12 +69,12 @@ def lesson_of(
         meant = Meant(app.store.log, app.writer.amendments.copy())
     # a refund is an event of its own here: before it came, the thing had been bought (law 4)
     told = meant.read(folded, refunds=False)
-    data, _ = interactions(told, state.catalog, app.config.weights, before=before)
+    data, users = interactions(told, state.catalog, app.config.weights, before=before)
     with app.writer.lock:
         ids = list(state.catalog.ids.values)
         attributes = features(state.catalog)
     attributes = encoding.described(app, attributes, progress)
-    return Lesson(replace(data, n_items=len(ids)), attributes, ids, folded)
+    return Lesson(replace(data, n_items=len(ids)), attributes, ids, folded, users)
 
 
 def train(
@@ -111,6 +113,10 @@ def train(
         )
     else:
         blend.update(data, attributes, progress=progress)
+    if app.config.train.policy:
+        from limner.app.rewarding import with_policy
+
+        blend = with_policy(app, blend, lesson, progress)
     home = app.store.home
     before = registry.current(home) if home is not None else None
     parents = [] if before is None else [before]

@@ -220,4 +220,4 @@ def _numbered(lesson: Lesson, version: Version) -> Lesson:
     data = replace(lesson.data, items=to[lesson.data.items], n_items=len(ids))
     back = np.full(len(ids), -1, dtype=np.int64)
     back[to] = np.arange(len(to))
-    return Lesson(data, lesson.attributes.take(back), ids, lesson.position)
+    return Lesson(data, lesson.attributes.take(back), ids, lesson.position, lesson.users)

@@ -73,6 +73,7 @@ MEANINGS: Mapping[str, str] = {
     "recommend.explore.rewards": "Of an event by its type, over weights.",
     "train": "How models are trained.",
     "train.sequence": "Whether the sequence model takes part, where PyTorch is installed.",
+    "train.policy": "Whether what lists earned is learned from too: the family policy.",
     "train.seed": "Makes runs repeatable.",
     "train.refresh": 'When a server trains by itself: "cron 0 3 * * 1", "every 7d"; empty: never.',
     "train.update": "When a server learns what is new, if it is no loss; empty: never.",

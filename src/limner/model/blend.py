@@ -24,6 +24,7 @@ from limner.model.content import Content
 from limner.model.frequency import Frequency
 from limner.model.item_to_item import ItemToItem
 from limner.model.linear import EASE, TRANSITIONS, Linear
+from limner.model.policy import Policy
 from limner.model.popularity import Popularity
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Model, Progress
 from limner.model.ridge import Ridge
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Callable[[], Model]] = {
     "discovery": Ridge,
     "content": Content,
     "sequence": SequenceModel,
+    "policy": Policy,
 }
 """Every family by the name of its part."""
 

@@ -33,6 +33,8 @@ def families(features: ItemFeatures, *, seed: int = 0, sequence: bool = True) ->
     large = len(features.available) > SMALL
     out: dict[str, Model] = {}
     for name, make in FAMILIES.items():
+        if name == "policy":
+            continue  # learns from lists and rewards, not from interactions
         if name == "sequence":
             found = map(importlib.util.find_spec, ("torch", "safetensors"))
             if sequence and all(found):
