@@ -120,10 +120,13 @@ def test_reasons_of_the_sequence_model_are_chosen_by_gradient_and_borne_out(app:
             history = history_of(app.state, app.known_row(user), app.now())
             parts = scores.parts(history, "next")
             item = int(total(parts).argmax())
-            given = scores.attribute(history, item, "next")
-            np.testing.assert_allclose(given, weight * model.attribute(history, item), rtol=1e-6)
+            given = scores.attribute(history, np.array([item]), "next")[0]
+            np.testing.assert_allclose(
+                given, weight * model.attribute(history, np.array([item]))[0], rtol=1e-6
+            )
             one = {name: float(column[item]) for name, column in parts.items()}
-            for reason in reasons(item, one, history, scores, catalog, task="next"):
+            one_item = np.array([item])
+            for reason in reasons(one_item, [one], history, scores, catalog, task="next")[0]:
                 if reason.events:
                     named += 1
                     rows = np.flatnonzero(np.isin(history.positions, reason.events))

@@ -28,6 +28,9 @@ BOUGHT = 1.0
 NAMED = 3
 """At most so many different things are named in one reason."""
 
+ROUNDING = 1e-6
+"""A fall is one from this share of the parts' sizes on: below is what float32 cannot tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -35,7 +38,8 @@ class Reason:
 
     `events` are positions in the log and `items` what they were about; `effect` is by how much
     the score falls without them, and is positive: a reason that deletion does not bear out is
-    not given. A reason that names no event (popularity) names the part that carries it.
+    not given. `part` is the part of the score that falls most; of a reason that names no event
+    (popularity) the part that carries it.
     """
 
     text: str
@@ -82,72 +86,145 @@ def explained(
     task: Task,
 ) -> Recommendations:
     """The same list with the reasons for each item."""
-    items = []
-    for item in listed.items:
-        dense = state.catalog.ids.code(item.item_id)
-        found = reasons(dense, item.parts, history, scores, state.catalog, task=task)
-        items.append(
-            replace(item, reasons=tuple(found), reason=found[0].text if found else _no_reason(item))
-        )
-    return replace(listed, items=tuple(items))
+    dense = state.catalog.ids.find([item.item_id for item in listed.items]).astype(np.int64)
+    parts = [item.parts for item in listed.items]
+    every = reasons(dense, parts, history, scores, state.catalog, task=task)
+    items = tuple(
+        replace(item, reasons=tuple(found), reason=found[0].text if found else _no_reason(item))
+        for item, found in zip(listed.items, every, strict=True)
+    )
+    return replace(listed, items=items)
 
 
 def reasons(
-    item: int,
-    parts: Mapping[str, float],
+    items: I64,
+    parts: Sequence[Mapping[str, float]],
     history: History,
     scores: Scores,
     catalog: Catalog,
     *,
     task: Task,
-) -> list[Reason]:
-    """What moved an item's score, strongest first."""
-    out: list[Reason] = []
-    if len(history):
-        groups = _shortlist(item, history, scores, task)
-        alike = _alike(item, history, catalog)
-        sets = [*groups, *(rows for _, _, rows in alike)]
-        effects = _effects(item, history, sets, scores, task)
-        borne_out = [rows for rows, e in zip(groups, effects, strict=False) if e > 0]
-        own = [rows for rows in borne_out if history.items[rows[0]] == item]
-        others = [rows for rows in borne_out if history.items[rows[0]] != item]
-        if own:
-            out.append(_repeat(item, own[0], effects[0], history, catalog))
-        if others:
-            together = np.sort(np.concatenate(others))
-            fall = _effects(item, history, [together], scores, task)[0]
-            if fall > 0:
-                out.append(_company(others, together, fall, history, catalog))
-        for (attribute, value, rows), effect in zip(alike, effects[len(groups) :], strict=True):
-            if effect > 0:
-                out.append(_from_kind(attribute, value, rows, effect, history, catalog))
-        out.sort(key=lambda reason: -reason.effect)
-    popular = parts.get("popularity", parts.get("popular", 0.0))
-    if popular > 0:
-        out.append(Reason("popular with everybody in these weeks", "popularity", popular))
+    given: F64 | None = None,
+) -> list[list[Reason]]:
+    """What moved each item's score, strongest first.
+
+    `given`: what each event adds to each, (k, n), by which events are chosen; attribution says it
+    otherwise.
+    """
+    out: list[list[Reason]] = [[] for _ in items]
+    if len(history) and len(items):
+        if given is None:
+            given = scores.attribute(history, items, task)
+        deleted = Deletions(items, history, scores, task)
+        tried = [
+            _Tried(_shortlist(item, history, row), _alike(item, history, catalog))
+            for item, row in zip(items.tolist(), given, strict=True)
+        ]
+        pairs = zip(items.tolist(), tried, strict=True)
+        deleted.add([rows for item, each in pairs for rows in each.sets(item, history.items)])
+        for column, (item, each) in enumerate(zip(items.tolist(), tried, strict=True)):
+            out[column] = _found(column, item, each, history, deleted, catalog)
+    for found, mine in zip(out, parts, strict=True):
+        popular = mine.get("popularity", mine.get("popular", 0.0))
+        if popular > 0:
+            found.append(Reason("popular with everybody in these weeks", "popularity", popular))
     return out
 
 
-def _effects(
-    item: int, history: History, sets: Sequence[I64], scores: Scores, task: Task
-) -> list[float]:
-    """By how much the item's score falls without each set of events."""
-    histories = [history, *(history.without(rows) for rows in sets)]
-    parts = scores.parts_of(histories, item, task)
-    if not parts:
-        return [0.0] * len(sets)
-    values: F64 = np.sum(list(parts.values()), axis=0)
-    return [float(values[0] - value) for value in values[1:]]
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What is taken away for an item: events by what they were about, and those of its kind."""
+
+    groups: list[I64]
+    alike: list[tuple[str, str, I64]]
+
+    def sets(self, item: int, had: I32) -> list[I64]:
+        """Each group, what is of its kind, and all groups of other things together."""
+        others = [rows for rows in self.groups if had[rows[0]] != item]
+        together = [np.sort(np.concatenate(others))] if others else []
+        return [*self.groups, *(rows for _, _, rows in self.alike), *together]
 
 
-def _shortlist(item: int, history: History, scores: Scores, task: Task) -> list[I64]:
+class Deletions:
+    """By how much, and by which part, items' scores fall without events; each set tried once.
+
+    All sets of a list are tried in one pass over as many histories.
+    """
+
+    def __init__(self, items: I64, history: History, scores: Scores, task: Task) -> None:
+        self._items, self._history, self._scores, self._task = items, history, scores, task
+        self._falls: dict[bytes, tuple[F64, list[str]]] = {}
+        self._least: F64 = np.zeros(len(items))
+
+    def add(self, sets: Sequence[I64]) -> None:
+        """Try these sets of events (indices), as far as they were not tried before."""
+        fresh = {rows.tobytes(): rows for rows in sets if rows.tobytes() not in self._falls}
+        if not fresh:
+            return
+        histories = [self._history, *(self._history.without(rows) for rows in fresh.values())]
+        parts = self._scores.parts_of(histories, self._items, self._task)
+        names = list(parts)
+        if not names:
+            return
+        table = np.stack([parts[name] for name in names])  # (parts, 1 + sets, items)
+        falls = table[:, :1] - table[:, 1:]
+        whole = table[:, 0].sum(axis=0)
+        self._least = ROUNDING * (1 + np.abs(table[:, 0]).sum(axis=0) + np.abs(whole))
+        most = falls.argmax(axis=0)
+        for place, key in enumerate(fresh):
+            carried = [names[part] for part in most[place].tolist()]
+            self._falls[key] = falls[:, place].sum(axis=0), carried
+
+    def fall(self, rows: I64, column: int) -> tuple[float, str]:
+        """(by how much an item's score falls without them, the part that falls most).
+
+        0 for what is less than rounding.
+        """
+        if rows.tobytes() not in self._falls:
+            self.add([rows])
+        if rows.tobytes() not in self._falls:
+            return 0.0, ""
+        falls, carried = self._falls[rows.tobytes()]
+        fall = float(falls[column])
+        return (fall if abs(fall) > self._least[column] else 0.0), carried[column]
+
+
+def _found(
+    column: int,
+    item: int,
+    tried: _Tried,
+    history: History,
+    deleted: Deletions,
+    catalog: Catalog,
+) -> list[Reason]:
+    """The reasons of one item that deletion bears out."""
+    out = []
+    borne_out = [rows for rows in tried.groups if deleted.fall(rows, column)[0] > 0]
+    others = [rows for rows in borne_out if history.items[rows[0]] != item]
+    for rows in borne_out:
+        if history.items[rows[0]] == item:
+            effect, part = deleted.fall(rows, column)
+            out.append(_repeat(item, rows, effect, part, history, catalog))
+    if others:
+        together = np.sort(np.concatenate(others))
+        effect, part = deleted.fall(together, column)
+        if effect > 0:
+            out.append(_company(others, together, effect, part, history, catalog))
+    for attribute, value, rows in tried.alike:
+        effect, part = deleted.fall(rows, column)
+        if effect > 0:
+            out.append(_from_kind(attribute, value, rows, effect, part, history, catalog))
+    return sorted(out, key=lambda reason: -reason.effect)
+
+
+def _shortlist(item: int, history: History, given: F64) -> list[I64]:
     """The events of the item itself, and of the few that by attribution add most to its score."""
-    given = scores.attribute(history, item, task)
     different, inverse = np.unique(history.items, return_inverse=True)
+    inverse = inverse.reshape(-1)
     sums = np.bincount(inverse, weights=given)
     best = [i for i in np.argsort(-sums, kind="stable")[:NAMED].tolist() if sums[i] > 0]
     own = np.flatnonzero(different == item).tolist()
-    return [np.flatnonzero(history.items == different[i]) for i in dict.fromkeys(own + best)]
+    return [np.flatnonzero(inverse == i) for i in dict.fromkeys(own + best)]
 
 
 def _alike(item: int, history: History, catalog: Catalog) -> list[tuple[str, str, I64]]:
@@ -166,10 +243,12 @@ def _alike(item: int, history: History, catalog: Catalog) -> list[tuple[str, str
     return out[:1]
 
 
-def _repeat(item: int, rows: I64, effect: float, history: History, catalog: Catalog) -> Reason:
+def _repeat(
+    item: int, rows: I64, effect: float, part: str, history: History, catalog: Catalog
+) -> Reason:
     return Reason(
         _repeat_text(history, rows),
-        "frequency",
+        part,
         effect,
         tuple(history.positions[rows].tolist()),
         (catalog.ids.values[item],),
@@ -177,7 +256,12 @@ def _repeat(item: int, rows: I64, effect: float, history: History, catalog: Cata
 
 
 def _company(
-    others: Sequence[I64], together: I64, effect: float, history: History, catalog: Catalog
+    others: Sequence[I64],
+    together: I64,
+    effect: float,
+    part: str,
+    history: History,
+    catalog: Catalog,
 ) -> Reason:
     """Other things of the history that speak for the item, each by itself and all together."""
     items = [int(history.items[rows[0]]) for rows in others]
@@ -185,7 +269,7 @@ def _company(
     return Reason(
         f"goes with earlier choices: {_listed([title_of(catalog, i) for i in items])} "
         f"(last {ago(history.now - newest)})",
-        "item_to_item",
+        part,
         effect,
         tuple(history.positions[together].tolist()),
         tuple(catalog.ids.values[i] for i in items),
@@ -206,7 +290,13 @@ def _repeat_text(history: History, rows: I64) -> str:
 
 
 def _from_kind(
-    attribute: str, value: str, rows: I64, effect: float, history: History, catalog: Catalog
+    attribute: str,
+    value: str,
+    rows: I64,
+    effect: float,
+    part: str,
+    history: History,
+    catalog: Catalog,
 ) -> Reason:
     share = len(rows) / len(history)
     items = sorted({catalog.ids.values[item] for item in history.items[rows].tolist()})
@@ -214,7 +304,7 @@ def _from_kind(
     return Reason(
         f"a liking for {value.lower()}: {len(rows)} {noun} of other such items, "
         f"{percent(share)} of the newest {len(history)}",
-        "content",
+        part,
         effect,
         tuple(history.positions[rows].tolist()),
         tuple(items),
@@ -249,7 +339,7 @@ def why(
     ranked = rank(scored.score, gone, state, config, config.n)
     listed = ranked.items.tolist()
     in_list = listed.index(item) + 1 if item in listed else None
-    found = reasons(item, parts, history, scores, catalog, task=scored.task)
+    found = reasons(np.array([item]), [parts], history, scores, catalog, task=scored.task)[0]
     without = None
     if found and found[0].events:
         rows = np.flatnonzero(np.isin(history.positions, found[0].events))

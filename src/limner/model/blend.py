@@ -72,9 +72,7 @@ class Blend:
         chosen = None if items is None else np.asarray(items, dtype=np.int64)
         out: dict[str, F64] = {}
         for name, weight in self._used(task).items():
-            scores = self.models[name].score(histories)
-            if chosen is not None:
-                scores = scores[:, chosen]
+            scores = self.models[name].score(histories, chosen)
             out[name] = scores * np.float64(weight)
         return out
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from limner.catalog.known import NARROW
 from limner.catalog.projection import Projection, learn
-from limner.events.batch import DAY, F64, I32
+from limner.events.batch import DAY, F64, I32, I64
 from limner.model.artifacts import read_arrays, write_arrays
 from limner.model.popularity import ages, first_times
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
@@ -121,8 +121,10 @@ class Content:
         """No vector."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items)."""
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items))."""
+        if items is not None:
+            return self._some(histories, items)
         out = np.tile(self.within, (len(histories), 1))
         for row, history in enumerate(histories):
             age = (history.now - history.times) / DAY
@@ -139,6 +141,25 @@ class Content:
             for kin in self.kin.values():
                 out[row] += kin @ ((weights @ kin[history.items]) * scale).astype(np.float32)
         return out
+
+    def _some(self, histories: Sequence[History], items: I64) -> F32:
+        out = np.tile(self.within[items].astype(np.float64), (len(histories), 1))
+        for row, history in enumerate(histories):
+            age = (history.now - history.times) / DAY
+            weights = history.weights * np.exp2(-age / self.config.half_life_days)
+            total = max(weights.sum(), 0.0) + self.config.prior
+            for name, codes in self.codes.items():
+                mine = codes[items]
+                shares = self.shares[name][mine]
+                own = weights @ (codes[history.items][:, None] == mine)
+                ratio: F64 = np.log((own + self.config.prior * shares) / (total * shares))
+                ratio[mine == len(self.shares[name]) - 1] = 0.0  # an unknown value says nothing
+                out[row] += ratio / len(self.codes)
+            held = max(weights.sum(), 0.0) + self.config.likeness_prior
+            scale = self.config.likeness / (held * max(1, len(self.kin)))
+            for kin in self.kin.values():
+                out[row] += kin[items] @ ((weights @ kin[history.items]) * scale)
+        return out.astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Write codes and shares."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from limner.events.batch import I64
 from limner.model.blend import Blend
 from limner.model.content import Content
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Model, Progress
@@ -49,13 +50,16 @@ class Least:
         """The family's."""
         return self.model.name
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items)."""
-        given = self.model.score([self._known(history) for history in histories])
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items))."""
+        known = [self._known(history) for history in histories]
+        if items is not None and len(items) and items.max() < self.known:
+            return self.model.score(known, items)
+        given = self.model.score(known)
         least = given.min(axis=1, keepdims=True) if self.known else np.zeros((len(given), 1))
         fresh = np.broadcast_to(least, (len(given), self.n_items - self.known))
         out: F32 = np.concatenate([given, fresh], axis=1, dtype=np.float32)
-        return out
+        return out if items is None else out[:, items]
 
     def embed(self, histories: Sequence[History]) -> F32:
         """The family's vectors."""

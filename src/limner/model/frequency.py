@@ -111,9 +111,10 @@ class Frequency:
         """No vector."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items)."""
-        out = np.zeros((len(histories), len(self.item_table)), dtype=np.float32)
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items))."""
+        n_items = len(self.item_table)
+        out = np.zeros((len(histories), n_items if items is None else len(items)), dtype=np.float32)
         lengths = np.array([len(history) for history in histories], dtype=np.int64)
         if not lengths.sum() or not len(self.coefficients):
             return out
@@ -126,7 +127,13 @@ class Frequency:
             np.array([history.now for history in histories], dtype=np.int64),
         )
         chance = _sigmoid(pairs.columns @ self.coefficients)
-        out[pairs.owner, pairs.item] = np.log1p(chance / _FLOOR)
+        found = np.log1p(chance / _FLOOR)
+        if items is None:
+            out[pairs.owner, pairs.item] = found
+            return out
+        for column, item in enumerate(items.tolist()):
+            of = pairs.item == item
+            out[pairs.owner[of], column] = found[of]
         return out
 
     def save(self, folder: Path) -> None:

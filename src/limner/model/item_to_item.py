@@ -98,30 +98,28 @@ class ItemToItem:
         """No vector."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items)."""
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items))."""
+        if items is not None:
+            return self._some(histories, items)
         out = np.zeros((len(histories), self.similar.shape[1]), dtype=np.float32)
         for row, history in enumerate(histories):
-            items, amounts, _ = self._amounts(history)
-            if len(items):
-                sums = _add_rows(self.similar, items, amounts)
+            had, amounts, _ = self._amounts(history)
+            if len(had):
+                sums = _add_rows(self.similar, had, amounts)
                 out[row] = np.log1p(sums / (amounts.sum() * self.config.scale))
         return out
 
-    def attribute(self, history: History, item: int) -> F64:
-        """Each event's share of the score of `item`; they sum to it."""
-        items, amounts, events = self._amounts(history)
-        out = np.zeros(len(history))
-        if not len(items):
-            return out
-        rows = self.similar[items]
-        column = np.asarray(rows[:, [item]].todense()).ravel()
-        pulls = amounts * column
-        total = pulls.sum()
-        if total <= 0:
-            return out
+    def attribute(self, history: History, items: I64) -> F64:
+        """Each event's share of the score of each of `items`, (k, n); they sum to it."""
+        had, amounts, events = self._amounts(history)
+        if not len(had):
+            return np.zeros((len(items), len(history)))
+        pulls = amounts * _between(self.similar, had, items).T  # (k, had)
+        total = pulls.sum(axis=1, keepdims=True)
         score = np.log1p(total / (amounts.sum() * self.config.scale))
-        return np.asarray(events * (pulls / total)[self._place(history)] * score)
+        share = np.divide(pulls, total, out=np.zeros_like(pulls), where=total > 0)
+        return np.asarray(events * share[:, self._place(history)] * score)
 
     def neighbours(self, item: int, k: int = 10) -> tuple[I64, F64]:
         """The `k` items most chosen beside `item`, best first, and their similarities."""
@@ -152,6 +150,16 @@ class ItemToItem:
 
     # ------------------------------------------------------------ inside
 
+    def _some(self, histories: Sequence[History], items: I64) -> F32:
+        given = [self._amounts(history)[:2] for history in histories]
+        every = np.unique(np.concatenate([np.zeros(0, np.int64), *(had for had, _ in given)]))
+        amounts = np.zeros((len(histories), len(every)))
+        for row, (had, some) in enumerate(given):
+            amounts[row, np.searchsorted(every, had)] = some
+        sums = amounts @ _between(self.similar, every, items)
+        scale = np.maximum(amounts.sum(axis=1, keepdims=True), 1e-300) * self.config.scale
+        return np.asarray(np.log1p(sums / scale), dtype=np.float32)
+
     def _place(self, history: History) -> I64:
         return np.unique(history.items, return_inverse=True)[1].reshape(-1)
 
@@ -168,13 +176,32 @@ class ItemToItem:
         return items.astype(np.int64), amounts, share
 
 
-def _add_rows(matrix: scipy.sparse.csr_matrix, rows: I64, amounts: F64) -> F64:
-    """Σ amounts[r] · matrix[rows[r]], dense: one gather and one bincount."""
+def _cells(matrix: scipy.sparse.csr_matrix, rows: I64) -> tuple[I64, I64]:
+    """(places of the entries of `rows` in the matrix's arrays, how many each row has)."""
     starts, stops = matrix.indptr[rows].astype(np.int64), matrix.indptr[rows + 1].astype(np.int64)
     lengths = stops - starts
     index = np.arange(int(lengths.sum())) + np.repeat(
         starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths
     )
+    return index, lengths
+
+
+def _between(matrix: scipy.sparse.csr_matrix, rows: I64, columns: I64) -> F64:
+    """matrix[rows][:, columns], dense."""
+    index, lengths = _cells(matrix, rows)
+    wanted, which = np.unique(columns, return_inverse=True)
+    place = np.full(matrix.shape[1], -1, dtype=np.int32)
+    place[wanted] = np.arange(len(wanted))
+    found = place[matrix.indices[index]]
+    hit = np.flatnonzero(found >= 0)
+    some = np.zeros((len(rows), len(wanted)))
+    some[np.repeat(np.arange(len(rows)), lengths)[hit], found[hit]] = matrix.data[index[hit]]
+    return some[:, which.reshape(-1)]
+
+
+def _add_rows(matrix: scipy.sparse.csr_matrix, rows: I64, amounts: F64) -> F64:
+    """Σ amounts[r] · matrix[rows[r]], dense: one gather and one bincount."""
+    index, lengths = _cells(matrix, rows)
     return np.asarray(
         np.bincount(
             matrix.indices[index],

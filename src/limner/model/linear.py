@@ -128,28 +128,33 @@ class Linear:
         """No vector."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items); 0 throughout for an empty history."""
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items)); 0 throughout for an empty history."""
         n = self.map.shape[0]
         owners, worth = self._inputs(histories)
-        items = np.concatenate([np.zeros(0, np.int32), *(h.items for h in histories)])
+        had = np.concatenate([np.zeros(0, np.int32), *(h.items for h in histories)])
         rows = scipy.sparse.csr_matrix(
-            (worth.astype(np.float32), (owners, items)), shape=(len(histories), n)
+            (worth.astype(np.float32), (owners, had)), shape=(len(histories), n)
         )
         rows.eliminate_zeros()  # what lies beyond the window
-        found = rows @ self.map
+        if items is None:
+            found = rows @ self.map
+        else:
+            some = np.unique(rows.indices)
+            found = rows[:, some] @ self.map[some][:, items]
         if scipy.sparse.issparse(found):
             found = found.toarray()
         out: F32 = np.asarray(found, dtype=np.float32)
         out *= np.float32(self.scale)
         return out
 
-    def attribute(self, history: History, item: int) -> F64:
-        """What each event adds to the score of `item`, (n,); they sum to it."""
+    def attribute(self, history: History, items: I64) -> F64:
+        """What each event adds to the score of each of `items`, (k, n); they sum to it."""
         _, worth = self._inputs([history])
-        towards = self.map[:, [item]]
-        column = towards if isinstance(towards, np.ndarray) else towards.toarray()
-        return np.asarray(worth * column[history.items, 0] * self.scale, dtype=np.float64)
+        had, place = np.unique(history.items, return_inverse=True)
+        towards = self.map[had][:, items]
+        table = towards if isinstance(towards, np.ndarray) else towards.toarray()
+        return np.asarray(worth * table[place.reshape(-1)].T * self.scale, dtype=np.float64)
 
     def save(self, folder: Path) -> None:
         """Write the map, and the sums that a user can be taken out of."""

@@ -199,11 +199,13 @@ def encode(
     valid: Tensor,
     *,
     dropout: float = 0.0,
+    last: bool = False,
 ) -> Tensor:
     """States after each moment, (B, L, D), from summed events `tokens` (B, L, D).
 
     `minutes`: time of each moment, (B, L) float64; `valid`: (B, L), False in the padding after
-    the sequence, which no earlier moment can see.
+    the sequence, which no earlier moment can see. With `last` the states after the newest moments
+    alone, (B, D): the last block then asks for nothing else, which saves nearly half.
     """
     torch = torch_()
     functional = torch.nn.functional
@@ -215,65 +217,95 @@ def encode(
     gaps = torch.zeros_like(minutes)
     gaps[:, 1:] = minutes[:, 1:] - minutes[:, :-1]
     x = drop(functional.rms_norm(tokens @ params["in"], (d,)) + params["gap"][bucket(gaps)])
-    biases = _biases(params, config, minutes) if "block0.time" in params else []
+    rows, newest = torch.arange(len(x), device=x.device), valid.sum(dim=1) - 1
+    biased = "block0.time" in params
+    apart = _apart(minutes) if biased and not (last and config.depth == 1) else None
     for block in range(config.depth):
         at = f"block{block}."
         y = functional.rms_norm(x, (d,), params[at + "norm1"])
+        if last and block == config.depth - 1:
+            x = x[rows, newest][:, None]
+            apart = _apart(minutes, newest) if biased else None
         if config.kind == "transformer":
-            y = _attend(y @ params[at + "qkv"], biases[block])
+            asked = y if y.shape[1] == x.shape[1] else y[rows, newest][:, None]
+            y = _attend(asked, y, params[at + "qkv"], _bias(params, config, block, apart))
         elif config.kind == "mlp":
-            y = _pool(y, biases[block])
+            y = _pool(y, _bias(params, config, block, apart))
         elif config.kind == "cnn":
             y = _convolve(y, params[at + "filter"], 2**block)
         else:
             y = _recur(y, config.kind, params[at + "into"], params[at + "again"])
+        if y.shape[1] != x.shape[1]:
+            y = y[rows, newest][:, None]
         x = x + drop(y @ params[at + "out"])
         y = functional.rms_norm(x, (d,), params[at + "norm2"])
         gate, up = (y @ params[at + "up"]).chunk(2, dim=-1)
         x = x + drop((functional.silu(gate) * up) @ params[at + "down"])
     x = functional.rms_norm(x, (d,), params["norm"]) * params["scale"]
-    states: Tensor = x * valid[..., None]
+    states: Tensor = x[:, 0] if last else x * valid[..., None]
     return states
 
 
-def _biases(params: Params, config: SequenceConfig, minutes: Tensor) -> list[Tensor]:
-    """Of each block, (B, H, L, L): by how long, and by how many moments, a key came before."""
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """How far keys lie before those that ask: buckets of time (B, Q, L), moments (B or 1, Q, L),
+    and a penalty for what came after, which cannot be seen.
+    """
+
+    time: Tensor
+    steps: Tensor
+    unseen: Tensor
+
+
+def _apart(minutes: Tensor, asked: Tensor | None = None) -> _Apart:
+    """All moments ask (Q = L), or of each sequence the one at its place of `asked` (Q = 1)."""
     torch = torch_()
-    length = minutes.shape[1]
-    apart = bucket(minutes[:, :, None] - minutes[:, None, :])
-    place = torch.arange(length, device=minutes.device)
-    steps = (place[:, None] - place[None, :]).clamp(0, STEPS - 1)  # (L, L)
-    unseen = torch.zeros(length, length, device=minutes.device).masked_fill(
-        place[None, :] > place[:, None], -1e9
-    )
-    apart, steps = apart.reshape(-1), steps.reshape(-1)
-    shape = minutes.shape[0], length, length
-    out = []
-    for block in range(config.depth):
-        at = f"block{block}."
-        heads = [  # picked head by head: its gradient takes a third of the time
-            params[at + "time"][:, head].index_select(0, apart).view(shape)
-            + (params[at + "step"][:, head].index_select(0, steps).view(length, length) + unseen)
-            for head in range(config.heads)
-        ]
-        out.append(torch.stack(heads, dim=1))
+    place = torch.arange(minutes.shape[1], device=minutes.device)
+    if asked is None:
+        asking, ahead = minutes[:, :, None], place[None, :, None] - place
+    else:
+        rows = torch.arange(len(minutes), device=minutes.device)
+        asking, ahead = minutes[rows, asked][:, None, None], asked[:, None, None] - place
+    unseen = torch.zeros(ahead.shape, device=minutes.device).masked_fill(ahead < 0, -1e9)
+    return _Apart(bucket(asking - minutes[:, None, :]), ahead.clamp(0, STEPS - 1), unseen)
+
+
+def _bias(params: Params, config: SequenceConfig, block: int, apart: _Apart | None) -> Tensor:
+    """(B, H, Q, L): by how long, and by how many moments, a key came before."""
+    assert apart is not None
+    at = f"block{block}."
+    time, steps = apart.time.reshape(-1), apart.steps.reshape(-1)
+    heads = [  # picked head by head: its gradient takes a third of the time
+        params[at + "time"][:, head].index_select(0, time).view(apart.time.shape)
+        + (
+            params[at + "step"][:, head].index_select(0, steps).view(apart.steps.shape)
+            + apart.unseen
+        )
+        for head in range(config.heads)
+    ]
+    out: Tensor = torch_().stack(heads, dim=1)
     return out
 
 
-def _attend(qkv: Tensor, bias: Tensor) -> Tensor:
-    b, length, _ = qkv.shape
+def _attend(asked: Tensor, y: Tensor, qkv: Tensor, bias: Tensor) -> Tensor:
+    """(B, Q, D) of those `asked`, (B, Q, D), about all of `y`, (B, L, D)."""
+    b, length, d = y.shape
     h = bias.shape[1]
-    q, k, v = qkv.view(b, length, 3, h, -1).permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+    if asked is y:
+        q, k, v = (y @ qkv).view(b, length, 3, h, -1).permute(2, 0, 3, 1, 4)  # (B, H, L, D/H)
+    else:
+        q = (asked @ qkv[:, :d]).view(b, asked.shape[1], h, -1).transpose(1, 2)
+        k, v = (y @ qkv[:, d:]).view(b, length, 2, h, -1).permute(2, 0, 3, 1, 4)
     out = torch_().nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-    mixed: Tensor = out.transpose(1, 2).reshape(b, length, -1)
+    mixed: Tensor = out.transpose(1, 2).reshape(b, asked.shape[1], d)
     return mixed
 
 
 def _pool(y: Tensor, bias: Tensor) -> Tensor:
     b, length, d = y.shape
-    shares = bias.softmax(dim=-1).to(y.dtype)  # (B, H, L, L)
+    shares = bias.softmax(dim=-1).to(y.dtype)  # (B, H, Q, L)
     parts = y.view(b, length, bias.shape[1], -1).transpose(1, 2)  # (B, H, L, D/H)
-    mixed: Tensor = (shares @ parts).transpose(1, 2).reshape(b, length, d)
+    mixed: Tensor = (shares @ parts).transpose(1, 2).reshape(b, bias.shape[2], d)
     return mixed
 
 

@@ -48,9 +48,10 @@ class Popularity:
         """No vector: everyone is alike here."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """One read-only row shared by all histories, (n, n_items)."""
-        return np.broadcast_to(self.table, (len(histories), len(self.table)))
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """One read-only row shared by all histories, (n, n_items) or (n, len(items))."""
+        row = self.table if items is None else self.table[items]
+        return np.broadcast_to(row, (len(histories), len(row)))
 
     def save(self, folder: Path) -> None:
         """Write the table and the settings."""

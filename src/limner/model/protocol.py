@@ -161,8 +161,12 @@ class Model(Protocol):
         """One vector a user, (n, d); d = 0 if the family has none."""
         ...
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items) on a scale comparable between users; the higher the better."""
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores on a scale comparable between users; the higher the better.
+
+        Of all items (n, n_items), or of some of them (n, len(items)): the same up to the rounding
+        of float32, and faster where they are few.
+        """
         ...
 
     def save(self, folder: Path) -> None:

@@ -106,15 +106,19 @@ class Ridge:
         """No vector of its own: a user's vector is taste's."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items); for an empty history, what everyone newly chooses."""
-        out: F32 = self.taste.embed(histories) @ self.coefficients[:, 1:].T
-        out += self.coefficients[:, 0]
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items)).
+
+        For an empty history, what everyone newly chooses.
+        """
+        table = self.coefficients if items is None else self.coefficients[items]
+        out: F32 = self.taste.embed(histories) @ table[:, 1:].T
+        out += table[:, 0]
         return out
 
-    def attribute(self, history: History, item: int) -> F64:
-        """What each event adds to an item's score beyond that of an empty history, (n,)."""
-        return self.taste.shares(history, self.coefficients[item, 1:])
+    def attribute(self, history: History, items: I64) -> F64:
+        """What each event adds to each item's score beyond that of an empty history, (k, n)."""
+        return self.taste.shares(history, self.coefficients[items, 1:])
 
     def save(self, folder: Path) -> None:
         """Write coefficients and configuration, and the directions in a folder of their own."""

@@ -53,6 +53,9 @@ LEAST_PASSES, MOST_PASSES = 3, 20
 LEAST_DROPOUT, MOST_DROPOUT = 0.2, 0.5
 """Of a training with the fewest passes, and of one with the most."""
 
+_AT_ONCE = 2048
+"""Items whose scores are summed at once."""
+
 CHECKED = 5_000
 """Users on whose held-out moments a training is judged after each pass, at most."""
 
@@ -80,6 +83,18 @@ class _Read:
     minutes: Tensor
     valid: Tensor
     ahead: Tensor
+
+    def times(self, k: int) -> _Read:
+        """One history, `k` times over."""
+        wide = self.valid.shape[1]
+        copies = wide * torch_().arange(k)[:, None]
+        return _Read(
+            self.events.repeat(k, 1),
+            (self.places[None] + copies).reshape(-1),
+            self.minutes.expand(k, wide),
+            self.valid.expand(k, wide),
+            self.ahead.expand(k),
+        )
 
 
 class SequenceModel:
@@ -158,9 +173,13 @@ class SequenceModel:
                 out[part] = self._states([histories[row] for row in part])
         return out
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, N)."""
-        scores: F32 = self.embed(histories) @ self.vectors.T
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, N) or (n, len(items))."""
+        states = self.embed(histories)
+        if items is not None:
+            some: F32 = states @ self.vectors[items].T + self.bias[items]
+            return some + (math.log(len(self.bias)) - self._partition(states))[:, None]
+        scores: F32 = states @ self.vectors.T
         scores += self.bias
         top = scores.max(axis=1, keepdims=True, initial=-np.inf)
         if scores.size:
@@ -168,26 +187,46 @@ class SequenceModel:
             scores += np.float32(math.log(len(self.bias))) - total[:, None]
         return scores
 
-    def attribute(self, history: History, item: int) -> F64:
-        """About what each event adds to the score of `item`, (n,): gradient × input.
+    def _partition(self, states: F32) -> F32:
+        """Log Σ exp(state · vector + bias) over all items, (n,), without the table of them."""
+        across = np.ascontiguousarray(states.T)
+        most = float(self.bias.max(initial=-np.inf))
+        popular = np.exp(self.bias - most)
+        top = np.full(len(states), -np.inf, dtype=np.float32)
+        total = np.zeros(len(states), dtype=np.float32)
+        for start in range(0, len(self.vectors), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            logits = self.vectors[rows] @ across  # (rows, n), in the cache of the processor
+            above = np.maximum(top, logits.max(axis=0))
+            logits -= above
+            np.exp(logits, out=logits)
+            total = total * np.exp(top - above) + popular[rows] @ logits
+            top = above
+        out: F32 = top + np.log(total) + np.float32(most)
+        return out
+
+    def attribute(self, history: History, items: I64) -> F64:
+        """About what each event adds to the score of each of `items`, (k, n): gradient × input.
 
         To the first order, that is how far the score falls without the event (Shrikumar et al.,
         2016); it ranks events, and deletion says what they are worth. 0 for what is not read.
+        One pass forward and one back, over as many copies of the history as there are items.
         """
         torch = torch_()
-        out = np.zeros(len(history))
+        out = np.zeros((len(items), len(history)))
         if not len(history):
             return out
         with threads(1), torch.enable_grad():
             read = self._read([history])
-            events = read.events.detach().requires_grad_()
-            state = self._after(read, events)
+            k, (n, d) = len(items), read.events.shape
+            events = read.events.detach().expand(k, n, d).reshape(k * n, d).requires_grad_()
+            state = self._after(read.times(k), events)
             u = state.detach().numpy()[0]
             shares = _softmax((self.vectors @ u + self.bias)[None])[0]
-            towards = torch.from_numpy(self.vectors[item] - shares @ self.vectors)
-            (gradient,) = torch.autograd.grad(state, events, towards[None])
-            added = (gradient * events).sum(dim=1).detach().numpy()
-        out[len(out) - len(added) :] = added
+            towards = torch.from_numpy(self.vectors[items] - shares @ self.vectors)
+            (gradient,) = torch.autograd.grad(state, events, towards)
+            added = (gradient * events).sum(dim=1).detach().view(k, n).numpy()
+        out[:, len(history) - n :] = added
         return out
 
     def next(self, histories: Sequence[History]) -> list[Next]:
@@ -334,10 +373,8 @@ class SequenceModel:
         torch = torch_()
         rows, wide = read.valid.shape
         tokens = torch.zeros(rows * wide, self.config.width).index_add(0, read.places, events)
-        states = encode(
-            self.params, self.config, tokens.view(rows, wide, -1), read.minutes, read.valid
-        )
-        asked = states[torch.arange(rows), read.valid.sum(dim=1) - 1]
+        tokens = tokens.view(rows, wide, -1)
+        asked = encode(self.params, self.config, tokens, read.minutes, read.valid, last=True)
         if self.config.asked_later:
             asked = asked + self.params["ahead"][bucket(read.ahead)]
         return asked

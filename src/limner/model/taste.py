@@ -80,30 +80,37 @@ class Taste:
         vectors: F32 = np.asarray(self._damp(self._of(histories)) @ self.directions)
         return vectors.astype(np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, n_items); 0 for items nobody chose and for an empty history."""
-        out: F32 = self.embed(histories) @ self.directions.T
-        out *= self.damped * np.float32(self.scale)
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, n_items) or (n, len(items)).
+
+        0 for items nobody chose and for an empty history.
+        """
+        some = slice(None) if items is None else items
+        out: F32 = self.embed(histories) @ self.directions[some].T
+        out *= self.damped[some] * np.float32(self.scale)
         return out
 
-    def attribute(self, history: History, item: int) -> F64:
-        """What each event adds to an item's score, (n,)."""
-        return self.shares(history, self.directions[item] * (self.damped[item] * self.scale))
+    def attribute(self, history: History, items: I64) -> F64:
+        """What each event adds to the score of each of `items`, (k, n)."""
+        towards = self.directions[items] * (self.damped[items] * self.scale)[:, None]
+        return self.shares(history, towards)
 
     def shares(self, history: History, towards: F32) -> F64:
-        """What each event adds to the product of the history's vector and `towards`, (n,).
+        """What each event adds to the products of the history's vector and `towards`, (k, n).
 
         What an item of the history adds is split among its events by their weight.
         """
         if not len(history) or not self.directions.shape[1]:
-            return np.zeros(len(history))
-        matrix = self._damp(self._of([history])).tocsr()
-        parts = np.zeros(len(self.damped))
-        parts[matrix.indices] = matrix.data * (self.directions[matrix.indices] @ towards)
+            return np.zeros((len(towards), len(history)))
+        matrix = self._damp(self._of([history]))
+        had, place = np.unique(history.items, return_inverse=True)
+        column = np.zeros(len(had))
+        column[np.searchsorted(had, matrix.indices)] = matrix.data
+        parts = column * (towards @ self.directions[had].T)
         worth = self.worth(history.times, history.weights, history.now)
-        whole = np.bincount(history.items, weights=worth, minlength=len(parts))
-        share: F64 = worth / np.where(whole > 0, whole, 1.0)[history.items]
-        return parts[history.items] * share
+        whole = np.bincount(place.reshape(-1), weights=worth, minlength=len(had))
+        share: F64 = worth / np.where(whole > 0, whole, 1.0)[place]
+        return np.asarray(parts[:, place] * share, dtype=np.float64)
 
     def save(self, folder: Path) -> None:
         """Write arrays and configuration."""

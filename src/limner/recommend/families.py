@@ -52,12 +52,12 @@ class Scores(Protocol):
         """Each part's contribution to the score of every item of the catalog."""
         ...
 
-    def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
-        """Each part's contribution to one item under several histories, (n,)."""
+    def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
+        """Each part's contribution to some items under several histories, (n, k)."""
         ...
 
-    def attribute(self, history: History, item: int, task: Task) -> F64:
-        """What each event adds to an item's score by the parts that can say, (n,)."""
+    def attribute(self, history: History, items: I64, task: Task) -> F64:
+        """What each event adds to items' scores by the parts that can say, (k, n)."""
         ...
 
 
@@ -109,27 +109,28 @@ class Mixture:
                 out["portrait"] = _spread_by_one(self._live("portrait", history))
         return out
 
-    def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
-        """Each part's contribution to one item under several histories, (n,)."""
+    def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
+        """Each part's contribution to some items under several histories, (n, k)."""
         if not self.names and self.scorer is not None and all(map(len, histories)):
-            return self.scorer.parts_of(histories, item, task)
-        found = [self.parts(history, task) for history in histories]
+            return self.scorer.parts_of(histories, items, task)
+        none = np.zeros(len(items))
+        found = [
+            {name: column[items] for name, column in self.parts(history, task).items()}
+            for history in histories
+        ]
         names = dict.fromkeys(name for parts in found for name in parts)
-        return {
-            name: np.array([parts[name][item] if name in parts else 0.0 for parts in found])
-            for name in names
-        }
+        return {name: np.stack([parts.get(name, none) for parts in found]) for name in names}
 
-    def attribute(self, history: History, item: int, task: Task) -> F64:
-        """What each event adds to an item's score, (n,); events of like items where none says."""
-        out = np.zeros(len(history))
+    def attribute(self, history: History, items: I64, task: Task) -> F64:
+        """What each event adds to items' scores, (k, n); events of like items where none says."""
+        out = np.zeros((len(items), len(history)))
         if self.scorer is not None:
-            said = self.scorer.attribute(history, item, task, self.names)
+            said = self.scorer.attribute(history, items, task, self.names)
             if not self.names or said.any():
                 return said
         vectors = vectors_of(self.state)
         if len(history) and len(vectors):
-            out += np.maximum(vectors[history.items] @ vectors[item], 0) * history.weights
+            out += np.maximum(vectors[items] @ vectors[history.items].T, 0) * history.weights
         return out
 
     def _live(self, name: str, history: History) -> F64:

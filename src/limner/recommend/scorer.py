@@ -30,9 +30,9 @@ from limner.profile.state import ProfileState
 class Attributable(Protocol):
     """A family that says which events its score of an item comes from."""
 
-    def attribute(self, history: History, item: int) -> F64:
-        """What each event of the history adds, (n,): exactly, of a family whose scores are sums;
-        of the sequence model to the first order.
+    def attribute(self, history: History, items: I64) -> F64:
+        """What each event of the history adds to each item's score, (k, n): exactly, of a family
+        whose scores are sums; of the sequence model to the first order.
         """
         ...
 
@@ -158,32 +158,34 @@ class Scorer:
         column[reach.to_catalog] = row
         return column
 
-    def parts_of(self, histories: Sequence[History], item: int, task: Task) -> dict[str, F64]:
-        """Each part's contribution to one item under several histories, (n,)."""
+    def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
+        """Each part's contribution to some items under several histories, (n, k)."""
         reach = self._reach()
         given = reach.blend.parts(
             [_translated(history, reach.to_model)[0] for history in histories],
             task,
-            [int(reach.to_model[item])],
+            reach.to_model[items],
         )
-        return {name: np.asarray(v[:, 0], dtype=np.float64) for name, v in given.items()}
+        return {name: np.asarray(v, dtype=np.float64) for name, v in given.items()}
 
-    def attribute(self, history: History, item: int, task: Task, only: Sequence[str] = ()) -> F64:
-        """What each event of `history` adds to an item's score by the parts that can say, (n,).
+    def attribute(self, history: History, items: I64, task: Task, only: Sequence[str] = ()) -> F64:
+        """What each event of `history` adds to items' scores by the parts that can say, (k, n).
 
         With `only`, of these: one counts 1, several as in the blend, or 1 without a weight.
         """
-        out = np.zeros(len(history))
+        out = np.zeros((len(items), len(history)))
         to_model = self._fitted[0]
-        place = int(to_model[item]) if item < len(to_model) else -1
-        if place >= 0:
+        places = np.full(len(items), -1, dtype=np.int64)
+        places[items < len(to_model)] = to_model[items[items < len(to_model)]]
+        asked = np.flatnonzero(places >= 0)
+        if len(asked):
             known, kept = _translated(history, to_model)
             for name, model in self._blend.models.items():
                 weight = self._blend.weights[task].get(name, 0.0)
                 if only:
                     weight = ((len(only) > 1 and weight) or 1.0) * (name in only)
                 if weight and isinstance(model, Attributable):
-                    out[kept] += weight * model.attribute(known, place)
+                    out[np.ix_(asked, kept)] += weight * model.attribute(known, places[asked])
         return out
 
     def enter(self) -> None:

@@ -20,7 +20,7 @@ from limner.evaluate.asked import (
 )
 from limner.evaluate.baselines import als, ease, most_popular, popular_lately
 from limner.evaluate.ranked import Report, values_of
-from limner.events.batch import DAY
+from limner.events.batch import DAY, I64
 from limner.model.item_to_item import ItemToItem
 from limner.model.popularity import Popularity
 from limner.model.protocol import F32, History, Interactions, ItemFeatures
@@ -57,7 +57,7 @@ class Fixed:
 
     update = fit
 
-    def score(self, histories: Sequence[History]) -> F32:
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
         return np.tile(self.table, (len(histories), 1))
 
 

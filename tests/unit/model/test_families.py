@@ -134,7 +134,7 @@ def test_without_repeats_frequency_stays_quiet() -> None:
 def test_attributions_of_item_to_item_sum_to_the_score(user: int, item: int, now: int) -> None:
     model = _companion()
     history = DATA.history(user, now * DAY)
-    shares = model.attribute(history, item)
+    shares = model.attribute(history, np.array([item]))[0]
     assert shares.shape == (len(history),)
     assert (shares >= 0).all()
     score = float(model.score([history])[0, item])
@@ -145,7 +145,7 @@ def test_an_event_that_pulls_is_missed_when_it_is_removed() -> None:
     model = _companion()
     history = HISTORIES[5]
     item = int(np.setdiff1d(np.flatnonzero(CATEGORY == 1), history.items)[0])
-    shares = model.attribute(history, item)
+    shares = model.attribute(history, np.array([item]))[0]
     strongest = np.flatnonzero(history.items == history.items[int(np.argmax(shares))])
     before = model.score([history])[0, item]
     assert model.score([history.without(strongest)])[0, item] < before
@@ -184,7 +184,7 @@ def test_taste_says_exactly_what_each_event_adds(fitted: dict[str, Model]) -> No
     for history in HISTORIES[:10]:
         scores = model.score([history])[0]
         for item in (0, 7, int(history.items[0])):
-            parts = model.attribute(history, item)
+            parts = model.attribute(history, np.array([item]))[0]
             assert parts.shape == (len(history),)
             assert parts.sum() == pytest.approx(float(scores[item]), rel=1e-4, abs=1e-5)
 

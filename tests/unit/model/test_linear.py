@@ -147,7 +147,7 @@ def test_what_events_add_sums_to_the_score_and_is_what_leaves_with_the_oldest(
     model = fitted(config, MIXED)
     history = MIXED.history(7, NOW)
     for item in (0, 17, int(history.items[-1])):
-        parts = model.attribute(history, item)
+        parts = model.attribute(history, np.array([item]))[0]
         assert parts.sum() == pytest.approx(float(model.score([history])[0, item]), abs=1e-5)
         # without the oldest moment nothing else is nearer or farther
         first = np.flatnonzero(history.times == history.times[0])
@@ -184,7 +184,7 @@ def test_many_items_keep_the_strongest_and_a_large_enough_head_loses_nothing(
     again = Linear(config)
     again.load(tmp_path)
     np.testing.assert_array_equal(again.score(HISTORIES), sparse.score(HISTORIES))
-    parts = sparse.attribute(HISTORIES[0], 4)
+    parts = sparse.attribute(HISTORIES[0], np.array([4]))[0]
     assert parts.sum() == pytest.approx(float(sparse.score(HISTORIES[:1])[0, 4]), abs=1e-5)
 
 

@@ -108,7 +108,7 @@ def test_coefficients_are_those_of_least_squares() -> None:
 @given(user=st.integers(0, 59), item=st.integers(0, 79), now=st.integers(20, 300))
 def test_it_says_exactly_what_each_event_adds(user: int, item: int, now: int) -> None:
     history = DATA.history(user, now * DAY)
-    parts = MODEL.attribute(history, item)
+    parts = MODEL.attribute(history, np.array([item]))[0]
     assert parts.shape == (len(history),)
     empty = history.without(np.arange(len(history)))
     beyond = float(MODEL.score([history])[0, item] - MODEL.score([empty])[0, item])

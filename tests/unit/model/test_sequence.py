@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -53,6 +53,21 @@ def test_sampled_softmax_learns_it_too() -> None:
     histories = [data.history(user, 10 * DAY) for user in range(30)]
     best = model.score(histories).argmax(axis=1)
     assert (best == [(h.items[-1] + 1) % 30 for h in histories]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_the_newest_states_alone_are_those_among_all(kind: Kind) -> None:
+    config = SequenceConfig(kind=kind, depth=2)
+    torch.manual_seed(1)
+    params = new_params(config, 10, {})
+    params = {name: value + 0.05 * torch.randn(value.shape) for name, value in params.items()}
+    valid = torch.arange(7)[None] < torch.tensor([[7], [1], [4]])
+    minutes = torch.rand(3, 7, dtype=torch.float64).cumsum(1) * 1000
+    tokens = torch.randn(3, 7, config.width)
+    every = encode(params, config, tokens, minutes, valid)
+    newest = encode(params, config, tokens, minutes, valid, last=True)
+    places = valid.sum(dim=1) - 1
+    torch.testing.assert_close(newest, every[torch.arange(3), places], rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_log_odds_against_chance() -> None:
@@ -355,7 +370,7 @@ def test_gradient_times_input_is_how_the_score_moves_with_each_event() -> None:
     model = SequenceModel(SMALL)
     model.fit(DATA, FEATURES, progress=silent)
     history = DATA.history(3, NOW)
-    found = model.attribute(history, 7)
+    found = model.attribute(history, np.array([7]))[0]
     assert len(found) == len(history)
     read = model._read([history])
 
@@ -374,7 +389,7 @@ def test_gradient_times_input_is_how_the_score_moves_with_each_event() -> None:
         less[row] *= 1 - step
         slope = (score(more) - score(less)) / (2 * step)
         assert found[kept + row] == pytest.approx(slope, rel=0.05, abs=2e-3)
-    assert not len(model.attribute(history.without(np.arange(len(history))), 7))
+    assert not model.attribute(history.without(np.arange(len(history))), np.array([7])).size
 
 
 def test_three_events_by_gradient_hold_what_deletion_finds() -> None:
@@ -390,7 +405,7 @@ def test_three_events_by_gradient_hold_what_deletion_finds() -> None:
         scores = model.score(ones)[:, item]
         falls = scores[0] - scores[1:]
         best.append(falls.max())
-        ours.append(falls[np.argsort(-model.attribute(history, item))[:3]].max())
+        ours.append(falls[np.argsort(-model.attribute(history, np.array([item]))[0])[:3]].max())
         chance.append(falls[rng.permutation(len(history))[:3]].max())
     assert sum(ours) >= 0.9 * sum(best)
     assert sum(chance) < 0.6 * sum(best)
