@@ -143,13 +143,14 @@ class Policy:
         """It has no vector of its own, (n, 0)."""
         return np.zeros((len(histories), 0), dtype=np.float32)
 
-    def score(self, histories: Sequence[History]) -> F32:
-        """Scores (n, N)."""
+    def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
+        """Scores (n, N) or (n, len(items))."""
         torch = torch_()
         with torch.no_grad():
             states = torch.from_numpy(self.trunk.embed(histories))
             out: F32 = log_policy(self.params, states, *self._plain()).numpy()
-        return out + np.float32(np.log(max(out.shape[1], 1)))
+        out = out + np.float32(np.log(max(out.shape[1], 1)))
+        return out if items is None else out[:, items]
 
     def save(self, folder: Path) -> None:
         """Write `policy.safetensors`, `policy.json` and the sequence model in `trunk`."""
