@@ -174,11 +174,8 @@ class Pool:
                 for cls in self._classes:
                     cls.refine(self._kept_as.unit)
                 self._kept_as.refine()
-            values = self._kept_as.short(values)
             self._fit("", keys)
-            for column in self._columns:
-                self._fit(column.name, values[column.name])
-            self._add(rows, keys, values)
+            self._add(rows, keys, self._kept_as.short(values))
 
     def _fit(self, name: str, values: npt.NDArray[Any]) -> None:
         """Have a column, or the keys (which have no name), take these numbers."""
@@ -198,13 +195,10 @@ class Pool:
         columns = self._columns
         if self.spec.unique:
             if len(rows) > 1:
-                order = np.lexsort((keys, rows))
-                r, k = rows[order], keys[order]
-                fresh = np.ones(len(order), dtype=bool)
-                fresh[1:] = (r[1:] != r[:-1]) | (k[1:] != k[:-1])
-                starts = fresh.nonzero()[0]
+                order, starts = _grouped(rows, keys)
                 values = reduce_groups(columns, values, order, starts)
-                rows, keys = r[starts], k[starts]
+                first = order[starts]
+                rows, keys = rows[first], keys[first]
             missing = self._merge_known(rows, keys, values)
             if not len(missing):
                 return
@@ -216,6 +210,8 @@ class Pool:
             order = np.argsort(rows, kind="stable")
             rows, keys = rows[order], keys[order]
             values = {name: column[order] for name, column in values.items()}
+        for column in columns:  # sums that are made by now, too
+            self._fit(column.name, values[column.name])
         self._insert(rows, keys, values)
 
     def _take_back(self, rows: I64, keys: npt.NDArray[Any]) -> None:
@@ -293,8 +289,8 @@ class Pool:
             }
             new = {name: column[chosen] for name, column in values.items()}
             merged = merge(self._columns, kept, new)
-            for name in self.summed:
-                self._fit(name, merged[name])
+            for column in self._columns:
+                self._fit(column.name, merged[column.name])
             cls.put(blocks, place, self._columns, merged)
         return (~found).nonzero()[0]
 
@@ -313,8 +309,8 @@ class Pool:
             for column in self._columns
         }
         merged = merge(self._columns, cells, values)
-        for name in self.summed:
-            self._fit(name, merged[name])
+        for column in self._columns:
+            self._fit(column.name, merged[column.name])
         cls.put(block, at, self._columns, merged)
         return np.empty(0, dtype=np.int64)
 
@@ -367,17 +363,22 @@ class Pool:
         wanted = np.searchsorted(self._sizes, needed)
         sizes = self._class.data[owners].astype(np.int64)
         moving = (wanted > sizes).nonzero()[0]
-        for old, new in set(zip(sizes[moving].tolist(), wanted[moving].tolist(), strict=True)):
-            chosen = moving[(sizes[moving] == old) & (wanted[moving] == new)]
-            target = self._classes[new]
+        if not len(moving):
+            return
+        ways = ((sizes[moving] + 1) * len(self._sizes) + wanted[moving]).astype(np.int16)
+        order = np.argsort(ways, kind="stable")
+        moving, ways = moving[order], ways[order]
+        for chosen in np.split(moving, group_starts(ways)[1:]):
+            old, new = int(sizes[chosen[0]]), int(wanted[chosen[0]])
+            target, users = self._classes[new], owners[chosen]
             blocks = target.take(len(chosen))
             if old >= 0:
                 source = self._classes[old]
-                before = self._block.data[owners[chosen]].astype(np.int64)
+                before = self._block.data[users].astype(np.int64)
                 target.copy(blocks, source, before)
                 source.wipe(before)
-            self._class.data[owners[chosen]] = new
-            self._block.data[owners[chosen]] = blocks
+            self._class.data[users] = new
+            self._block.data[users] = blocks
         for old in set(sizes[moving].tolist()):
             self._close_up(old)
 
@@ -506,3 +507,16 @@ class Pool:
             cls.free = arrays[at + "free"].tolist()
             for name, grown in cls.columns.items():
                 take(grown, f"{at}columns.{name}")
+
+
+def _grouped(rows: I64, keys: npt.NDArray[Any]) -> tuple[I64, I64]:
+    """(order by row and key, where the groups of one row and key begin in it)."""
+    if keys.dtype.itemsize <= 4 and int(rows.max()) < 1 << 31:  # one sort of both
+        both = (rows.astype(np.int64) << 32) + keys
+        order = np.argsort(both, kind="stable")  # rows are often in order: nearly no work
+        return order, group_starts(both[order])
+    order = np.lexsort((keys, rows))
+    r, k = rows[order], keys[order]
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (r[1:] != r[:-1]) | (k[1:] != k[:-1])
+    return order, fresh.nonzero()[0]

@@ -27,7 +27,7 @@ from limner.profile.pool import Pool
 from limner.profile.rows import NO_ROOM, Arrays, Rows
 
 LATENESS = 7 * DAY
-ARRAYS = 5
+ARRAYS = 6
 """Which arrays a snapshot of a state holds, and what they mean."""
 
 

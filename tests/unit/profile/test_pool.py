@@ -59,6 +59,22 @@ def test_many_new_keys_at_once_go_straight_to_the_class_they_need() -> None:
     assert counts(pool, 0) == {0: 1, 1: 2, 2: 2} | dict.fromkeys(range(3, 33), 1)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(1, 70_000)), max_size=5)
+)
+def test_however_many_of_one_key_come_at_once_they_are_counted(
+    adds: list[tuple[int, int, int]],
+) -> None:
+    pool, told = pool_of(SPEC), dict[tuple[int, int], int]()
+    for row, key, n in adds:
+        add(pool, row, *[(key, 0)] * n)
+        told[row, key] = told.get((row, key), 0) + n
+    for row in range(3):
+        mine = {key: n for (owner, key), n in told.items() if owner == row}
+        assert counts(pool, row) == mine
+
+
 def test_key_zero_is_a_key_like_others() -> None:
     pool = pool_of(SPEC)
     add(pool, 0, (7, 1))
