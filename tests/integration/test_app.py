@@ -101,14 +101,15 @@ def test_recording_writes_snapshots_so_that_a_start_has_little_to_fold(
     with filled(tmp_path) as app:
         app.save_snapshot()
         monkeypatch.setattr("limner.app.limner.SNAPSHOT_EVERY", 3)
-        before = app.state.position
-        for event in more_events(app)[:4]:
-            app.record(event)
+        before, some = app.state.position, more_events(app)[0]
+        many = len(app.state) + 1  # a row a user, and one more
+        for number in range(many):
+            app.record({**some, "event_id": f"more {number}"})
         assert app.snapshots.join()
         live = portraits(app)
         app.writable = False  # closes as a crash would: without a new snapshot
     with Limner.open(config=settings(tmp_path), write=False) as app:
-        assert app._snapshot_at == app.state.position == before + 4
+        assert app._snapshot_at == app.state.position == before + many
         assert_same(portraits(app), live)
 
 

@@ -17,7 +17,9 @@ from limner.profile.changes import CALM, Change
 from limner.profile.facet import Entry
 from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.taste import InterestVector
+from limner.profile.follow import NEAR, drifts
 from limner.profile.population import StateView
+from limner.profile.users import Users
 from limner.testing.shop import START, shop
 
 SHOP = shop(users=20, items=20, trips=6)
@@ -323,10 +325,37 @@ def test_the_drift_that_is_watched_is_the_one_that_is_shown(tmp_path: Path) -> N
         app.import_file(SHOP.events)
         for facet in app.state.facets:
             if isinstance(facet, Affinity | InterestVector) and getattr(facet, "drifts", True):
+                users = Users(app.state, app.state.rows.live, app.population, app.now())
+                of_many = dict(zip(users.rows.tolist(), drifts(facet, users), strict=True))
                 for user, row in app.state.rows.items():
                     seen = app.portrait(app.own_id(user) or "").interests[f"{facet.name}_drift"]
                     drift = facet.drift(StateView(app.state, row, app.population), app.now())
                     assert drift == pytest.approx(seen.value, abs=1e-12)
+                    assert drift == pytest.approx(of_many[row], abs=NEAR / 100)
+
+
+def test_shifts_of_many_users_in_one_commit_are_those_of_each_alone(tmp_path: Path) -> None:
+    users = ("ann", "ben", "calm", "dan", "eva")
+
+    def shifts(app: Limner, size: int) -> list[tuple[str | None, str]]:
+        app.import_file(ITEMS, kind="items")
+        days = [*range(0, 120, 4), *range(120, 135)]
+        rows = [
+            event(user, day, item_id="tea0" if day < 120 or user == "calm" else "soap0")
+            for day in days
+            for user in users
+        ]
+        for start in range(0, len(rows), size):
+            app.record(rows[start : start + size])
+        found = app.changes(limit=10_000).changes
+        return sorted((c.user_id, c.slot) for c in found if c.kind == "interest_shift")
+
+    for folder in ("one", "many"):
+        (tmp_path / folder).mkdir()
+    with opened(tmp_path / "one") as one, opened(tmp_path / "many") as many:
+        alone = shifts(one, 1)
+        assert alone == shifts(many, len(users))
+        assert {user for user, _ in alone} == {"ann", "ben", "dan", "eva"}
 
 
 def test_a_threshold_of_nothing_tells_of_no_shift(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Imported:
     seconds: float
     """From the file to the durable log and folded portraits."""
     surveying: float
-    """Seconds of the survey of all users after it."""
+    """Seconds of sealing the log and surveying all users after it."""
     refused: tuple[Refused, ...]
     """The first hundred; all of them are in quarantine."""
 
@@ -102,23 +102,25 @@ def import_file(
     shown: list[Refused] = []
     occurrences = Occurrences()
     total = reading.row_count(path)
-    for batch in chain([first], batches) if first is not None else ():
-        bad = [unreadable.popleft() for _ in range(len(unreadable))]
-        recorded = app.writer.record(
-            batch,
-            occurrences=occurrences,
-            import_id=entry.import_id,
-            refused=bad,
-            settle=False,
-            within=partial(_save_added, app.store.imports, entry),
-        )
-        entry = _added(entry, recorded)
-        shown.extend(recorded.refused[: 100 - len(shown)])
-        progress(kind, entry.rows, total)
-        app.keep_start_quick()
+    try:
+        for batch in chain([first], batches) if first is not None else ():
+            bad = [unreadable.popleft() for _ in range(len(unreadable))]
+            recorded = app.writer.record(
+                batch,
+                occurrences=occurrences,
+                import_id=entry.import_id,
+                refused=bad,
+                settle=False,
+                within=partial(_save_added, app.store.imports, entry),
+            )
+            entry = _added(entry, recorded)
+            shown.extend(recorded.refused[: 100 - len(shown)])
+            progress(kind, entry.rows, total)
+            app.keep_start_quick()
+    finally:  # whatever ended it: what is durable is visible
+        app.writer.take_in()
     progress("late rows", entry.rows, total)
     app.writer.settle()
-    app.store.seal()
     if unreadable:
         last = Recorded(0, 0, tuple(unreadable), 0, Counter(row.rule for row in unreadable))
         entry = _added(entry, last)
@@ -127,6 +129,7 @@ def import_file(
             app.store.imports.save(entry)
         shown.extend(last.refused[: 100 - len(shown)])
     folded = time.perf_counter()
+    app.store.seal()
     app.renew_population()
     entry = replace(entry, finished_at=app._clock())
     app.store.imports.save(entry)

@@ -95,7 +95,8 @@ if TYPE_CHECKING:
     from limner.model.label import Epoch, LabelConfig
 
 SNAPSHOT_EVERY = 250_000
-"""Rows after which a new snapshot is written while recording: two or three seconds of folding."""
+"""Rows after which a new snapshot is written while recording, at the least: a second or two of
+folding. With many users, who make it dearer, it is a row a user."""
 
 AT_ONCE = 50_000
 """Users up to whom a start surveys them before it is done: half a second."""
@@ -353,7 +354,8 @@ class Limner:
 
         Without `wait` in the background, unless one is being written: then the next one will do.
         """
-        with self.writer.commit_lock, self.writer.lock:
+        turn = self.writer.commit_lock if wait else self.writer.commit_lock.leaving()
+        with turn, self.writer.lock:
             if self.writer.broken:
                 raise StoreError(
                     "the portraits are half folded, so no snapshot of them is kept",
@@ -368,7 +370,8 @@ class Limner:
 
         A start folds what came since, so this bounds its time whatever kills the process.
         """
-        if self.state.position - self._snapshot_at > SNAPSHOT_EVERY and not self.snapshots.busy:
+        due = max(SNAPSHOT_EVERY, len(self.state))
+        if self.state.position - self._snapshot_at > due and not self.snapshots.busy:
             self.save_snapshot(wait=False)
 
     def refresh_population(self) -> None:

@@ -10,7 +10,7 @@ by quantity, else by value, else all of it. `effective` reads a user's rows so.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -121,10 +121,13 @@ def _amend(
     where = _Where(batch, users, {text for column in pointers for text in column if text})
     involved: dict[int, dict[str, Any]] = {}
 
-    def content(row: int) -> dict[str, Any]:
-        if row not in involved:
-            [found] = batch.take([row]).to_pylist()
+    def involve(places: Iterable[int]) -> None:
+        new = [row for row in dict.fromkeys(places) if row not in involved]
+        for row, found in zip(new, batch.take(new).to_pylist() if new else (), strict=True):
             involved[row] = {**found, "$position": row}
+
+    def content(row: int) -> dict[str, Any]:
+        involve([row])
         return involved[row]
 
     changed: dict[int, dict[str, Any]] = {}
@@ -175,16 +178,19 @@ def _amend(
         ]
         if given_back:
             lines = _lines(batch, users, types, alive, changed, given_back)
+            involve(given_back)
+            pairs: list[tuple[int, list[int]]] = []
             for row in given_back:
                 pointer = pointers[2][row]
                 found = where.event(row, pointer)
                 bought = [standing(found)] if found is not None else []
                 if not pointer:
                     bought = lines.get((int(users[row]), *_line(content(row))), [])
-                bought = [place for place in bought if place >= 0 and alive[place]]
-                _give_back(
-                    content(row), {place: content(place) for place in bought}, alive, changed
-                )
+                pairs.append((row, [place for place in bought if place >= 0]))
+            involve(place for _, bought in pairs for place in bought if alive[place])
+            for row, bought in pairs:
+                left = {place: content(place) for place in bought if alive[place]}
+                _give_back(content(row), left, alive, changed)
     return changed
 
 

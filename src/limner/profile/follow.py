@@ -18,14 +18,15 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, cast
 
 import msgspec
 import numpy as np
 
+import limner.profile.columns  # noqa: F401 (says how facets are read of many users)
 from limner.errors import StoreError
 from limner.events.arrays import Grow
-from limner.events.batch import I64, EventBatch
+from limner.events.batch import F64, I64, EventBatch
 from limner.events.log import Position
 from limner.profile.changes import (
     CALM,
@@ -40,14 +41,22 @@ from limner.profile.changes import (
     shifted,
 )
 from limner.profile.facet import Reader, Slot
+from limner.profile.offered import offered, vectorised
 from limner.profile.pending import Pending
 from limner.profile.population import Population, StateView
 from limner.profile.refresh import Refresh
 from limner.profile.shown import Row, Shown, ShownTable
+from limner.profile.users import Users
 from limner.profile.writer import Writer
 
 LIVE = 64
 """Users of a commit up to which it is followed before it is acknowledged."""
+
+MANY = 4
+"""Users from which on reading in columns is faster than one by one."""
+
+NEAR = 1e-6
+"""How far a drift read in columns may lie from the one read alone: sums in another order."""
 
 PORTION = 16
 """Users taken at a time while catching up: a few milliseconds between chances for commits."""
@@ -250,12 +259,14 @@ class Following:
                 self._over(self._writer)
                 return 0
             now, population = self._now(), self._population()
+            drifting = self._drifting_of(rows, population, now)
             for row in rows.tolist():
                 due = [name for name in tasks if self._pending.take(name, row)]
                 user = state.rows.key(row)
                 if due and user is not None:
                     found.taken.extend((name, row) for name in due)
-                    self._look(user, row, StateView(state, row, population), due, now, found)
+                    view = StateView(state, row, population)
+                    self._look(user, row, view, due, drifting[row], now, found)
             position = state.position
         if not found:
             return len({row for _, row in found.taken})
@@ -280,12 +291,43 @@ class Following:
             self.news.tell()
         return len({row for _, row in found.taken})
 
+    def _drifting_of(
+        self, rows: I64, population: Population, now: int
+    ) -> Mapping[int, Sequence[str]]:
+        """For each row the facets whose drift may have crossed its threshold, either way.
+
+        Of many users it is read in columns, and few of them are to be looked at one by one.
+        """
+        if len(rows) < MANY:
+            return dict.fromkeys(rows.tolist(), self._drifting)
+        users = Users(self._writer.state, rows, population, now)
+        near: dict[int, list[str]] = {row: [] for row in rows.tolist()}
+        for name in self._drifting:
+            facet: Drifting = self._readers[name]  # type: ignore[assignment]
+            drift = drifts(facet, users)
+            bits = self._shifts[name].view
+            was = np.zeros(len(rows), dtype=bool)
+            known = rows < len(bits)
+            was[known] = bits[rows[known]]
+            threshold = self._threshold(facet)
+            moved = np.where(was, drift < CALM * threshold + NEAR, drift >= threshold - NEAR)
+            for row in rows[moved].tolist():
+                near[row].append(name)
+        return near
+
     def _look(
-        self, user: bytes, row: int, view: StateView, due: list[str], now: int, found: _Found
+        self,
+        user: bytes,
+        row: int,
+        view: StateView,
+        due: list[str],
+        drifting: Sequence[str],
+        now: int,
+        found: _Found,
     ) -> None:
         position = self._writer.state.position
         if CHANGES in due:
-            for name in self._drifting:
+            for name in drifting:
                 self._look_for_shift(name, user, row, view, now, found)
         named = [*(name for name in due if name != CHANGES), *self._at_event * (CHANGES in due)]
         if not named:
@@ -466,6 +508,19 @@ class Following:
 
 def _drifts(facet: object) -> TypeGuard[Drifting]:
     return callable(getattr(facet, "drift", None))
+
+
+def drifts(facet: Drifting, users: Users) -> F64:
+    """How far each of these users' recent interest is from the lasting one, 0 where unknown."""
+    reader = cast(Reader, facet)
+    offers = offered(reader, users) if vectorised(reader) else {}
+    for path, read in offers.items():
+        if path.endswith(f".{facet.name}_drift"):
+            slot = read()
+            assert slot.value is not None
+            return np.where(slot.known, slot.value.values, 0.0)
+    now, views = users.now, (StateView(users.state, row, users.population) for row in users.rows)
+    return np.array([facet.drift(view, now) for view in views])
 
 
 def _shift(name: str) -> str:

@@ -7,10 +7,11 @@ load. Few rows are live events and go first; many rows are taken in pieces while
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic, sleep
@@ -35,7 +36,9 @@ from limner.privacy.keys import Keys
 from limner.profile.events import RESERVED
 from limner.profile.merge import NEVER
 from limner.profile.state import ProfileState
-from limner.profile.turns import Turns
+from limner.profile.turns import Turns, Watched
+
+_log = logging.getLogger(__name__)
 
 LIVE = 64
 """Rows up to which a ticket is of live events, which go before others."""
@@ -49,8 +52,11 @@ PIECE = 128
 REFOLDED = 32
 """Users folded again who are put in their places in one turn."""
 
-SLICE = 20_000
-"""Events folded between two chances for readers: some tens of milliseconds at the most."""
+SLICE = 131_072
+"""Events folded at once while nobody reads: half a second at the most."""
+
+SLICE_READ = 4_096
+"""Events folded between two chances for readers, once one had to wait: some 20 milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,15 @@ class _Ticket:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """Rows of an import that are durable and not yet folded; `counted` among the norms or not."""
+
+    first: Position
+    batch: EventBatch
+    counted: bool = False
+
+
 class Follower(Protocol):
     """Somebody who is told of every commit."""
 
@@ -163,15 +178,20 @@ class Writer:
     """How often rows were removed from the log: what was read before may hold them."""
     broken: bool = False
     """Whether the state is half folded: a fold failed, and so did building it anew."""
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: Watched = field(default_factory=Watched)
     commit_lock: Turns = field(default_factory=Turns)
     follower: Follower | None = None
     _line: list[_Ticket] = field(default_factory=list)
     _line_lock: threading.Lock = field(default_factory=threading.Lock)
     _live_at: float = -LIVE_FOR
     """When a live event came last, by `monotonic`."""
+    _waiting: _Waiting | None = None
+    """Rows of an import that are durable, and that the state is to take in next."""
     _settling: list[set[bytes]] = field(default_factory=list)
     """Users being folded again at this moment who had no event since that began."""
+
+    def __post_init__(self) -> None:
+        self.commit_lock.arriving = self._arrive
 
     def record(
         self,
@@ -187,8 +207,9 @@ class Writer:
     ) -> Recorded:
         """Take rows in; return when they are durable and visible.
 
-        Without `settle`, users with late events are visible as far as a merge can take them,
-        until `settle` is called: for imports, whose rows may be in any order. `refused` are
+        Without `settle` the rows are durable on return, and visible before the turn of whoever
+        writes next, while the next rows are being written, or at `settle`: for imports. Users with
+        late events are visible as far as a merge can take them until then. `refused` are
         rows of the same source that could not even be read: they go to quarantine in the same
         transaction. `within` is called inside that transaction with what will be true when it
         ends, for whoever keeps a book of it; without `hold` what is refused is left to it, else
@@ -208,7 +229,7 @@ class Writer:
         whole = None
         while True:
             began = monotonic()
-            with self.commit_lock:
+            with self.commit_lock if settle else self.commit_lock.leaving():
                 part, stop = admitted, len(admitted.raw)
                 if start or (stop > PIECE and self._live):
                     whole = whole or replace(admitted, raw=cut(admitted.raw))
@@ -217,7 +238,7 @@ class Writer:
                 told = within and partial(_told, within, done)
                 first = () if start else tuple(refused)
                 ticket = _Ticket(part, import_id, first, told, hold)
-                self._commit([ticket])
+                self._commit([ticket], behind=not settle)
                 if self.follower is not None:
                     self.follower.committed(live=settle)
             owed.add(ticket.owed)
@@ -261,7 +282,11 @@ class Writer:
         """The log as it is meant: under its users, with what was amended as it should be."""
         return Meant(self.log, self.amendments)
 
-    def _commit(self, tickets: list[_Ticket]) -> None:
+    def _commit(self, tickets: list[_Ticket], *, behind: bool = False) -> None:
+        if self._waiting is not None and not self._waiting.counted:
+            # the next rows are judged by these
+            self.norms.observe(self._waiting.first, self._waiting.batch, self._kinds)
+            self._waiting.counted = True
         good: list[_Good] = []
         identities: dict[bytes, Sealed] = {}
         linked: dict[bytes, bytes] = {}
@@ -296,12 +321,48 @@ class Writer:
             found = cleaned.found + Counter(row.rule for row in (*ticket.refused, *no_alias))
             good.append(_Good(ticket, admitted.raw.where, batch, lines, refused, found))
         if good:
-            self._append(good, identities)
+            self._append(good, identities, behind=behind)
 
-    def _append(self, good: list[_Good], identities: dict[bytes, Sealed]) -> None:
+    @contextmanager
+    def _folding(self) -> Iterator[None]:
+        """Meanwhile a thread folds what waits: it needs the other core, and neither the store."""
+        thread = threading.Thread(target=self._fold_waiting, name="limner-fold")
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _fold_waiting(self) -> None:
+        """Fold what waits. Never raises: a state that fails to is built anew by the next commit."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            try:
+                self._fold(waiting.first, waiting.batch, counted=waiting.counted)
+            except Exception:
+                _log.exception("rows of an import could not be folded; the state is built anew")
+                self.broken = True
+
+    def take_in(self) -> None:
+        """Have the state take in what an import left waiting."""
+        with self.commit_lock:
+            pass
+
+    def _arrive(self) -> None:
+        """What whoever has a turn finds done: the state has taken in what is in the log."""
+        if self._waiting is not None:
+            self._fold_waiting()
+            if self.broken:
+                self.rebuild()
+            if self.follower is not None:
+                self.follower.committed(live=False)
+
+    def _append(
+        self, good: list[_Good], identities: dict[bytes, Sealed], *, behind: bool = False
+    ) -> None:
         try:
             whole = concat([one.batch for one in good])
-            with self.transaction():
+            with self._folding() if behind else nullcontext(), self.transaction():
                 appended = self.log.append(whole)
                 fresh = whole.take(appended.kept)
                 # only of users with a row that is new: a repeated row brings nobody back (law 6)
@@ -326,6 +387,11 @@ class Writer:
             for one in good:
                 one.ticket.error = error
             return
+        if behind and self._may_wait(fresh) and self.state.position == appended.first:
+            self._waiting = _Waiting(appended.first, fresh)
+            for ticket, result in results:
+                ticket.result = replace(result, as_of=appended.first + len(fresh))
+            return
         try:
             owed = self._follow(appended.first, fresh)
         except Exception as error:
@@ -340,6 +406,10 @@ class Writer:
         for ticket, result in results:
             ticket.owed = owed
             ticket.result = replace(result, as_of=self.state.position)
+
+    def _may_wait(self, batch: EventBatch) -> bool:
+        """Whether the next rows can be judged before these are folded: items, links do matter."""
+        return not self.broken and not {*RESERVED} & {*batch.codes("event_type")[1]}
 
     def _follow(self, first: Position, batch: EventBatch) -> _Owed:
         """Fold what was appended; a state that a failure left half folded is built anew."""
@@ -374,9 +444,10 @@ class Writer:
             norms=Norms(),
             amendments=Amendments(),
             broken=False,
-            lock=threading.RLock(),
+            lock=Watched(),
             commit_lock=Turns(),
             follower=None,
+            _waiting=None,
             _settling=[],
         )
 
@@ -474,12 +545,13 @@ class Writer:
 
     # -- the state follows the log -----------------------------------------------------------
 
-    def _fold(self, first: Position, batch: EventBatch) -> _Owed:
+    def _fold(self, first: Position, batch: EventBatch, *, counted: bool = False) -> _Owed:
         owed = _Owed()
-        for start in range(0, len(batch), SLICE):
-            part = batch
-            if len(batch) > SLICE:
-                part = batch.slice(start, min(start + SLICE, len(batch)))
+        stop = 0
+        while stop < len(batch):
+            start = stop
+            stop = min(start + (SLICE_READ if self.lock.waited(LIVE_FOR) else SLICE), len(batch))
+            part = batch if stop - start == len(batch) else batch.slice(start, stop)
             with self.lock:
                 learned = self.amendments.learn(part, first + start)
                 for user, into in learned.joined:
@@ -501,8 +573,10 @@ class Writer:
                         settling -= here
                 if self.follower is not None:
                     self.follower.seen(first + start, meant)
-        # what is in the log is counted once, so that a repeated import changes no flag
-        self.norms.observe(first, batch, self._kinds)
+            self.lock.let_in()
+        if not counted:
+            # what is in the log is counted once, so that a repeated import changes no flag
+            self.norms.observe(first, batch, self._kinds)
         return owed
 
     def settle(self) -> None:
@@ -559,11 +633,12 @@ class Writer:
             self._settling.append(calm)
         try:
             beside = self.folded_again(due, stop)  # one pass: many have a segment in common
-            for start in range(0, len(due), REFOLDED):
+            size = REFOLDED if self._live else len(due)
+            for start in range(0, len(due), size):
                 with self.commit_lock:
                     if self.state is not state or self.rewritten != rewritten:
                         return due[start:]
-                    now = [user for user in due[start : start + REFOLDED] if user in calm]
+                    now = [user for user in due[start : start + size] if user in calm]
                     now = [user for user in now if user in state.owed_users]
                     self._replace(now, beside)
                     self._settled(now)

@@ -130,7 +130,7 @@ def _tell(stream: IO[bytes], work: _Work, table: pa.Table | None) -> None:
         _frame(stream, msgspec.msgpack.encode(work))
         if table is not None:
             with pa.ipc.new_stream(stream, table.schema) as sink:
-                sink.write_table(table, max_chunksize=50_000)
+                sink.write_table(table)
 
 
 def _raised(head: _Head) -> BaseException:

@@ -43,7 +43,7 @@ def read_file(
     columns: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None,
     source: str,
-    batch_rows: int = 50_000,
+    batch_rows: int = 131_072,
 ) -> Iterator[RawBatch]:
     """Read a file of events, items or users; never holds more than a few batches.
 
@@ -109,7 +109,7 @@ def read_rows(
     constants: Mapping[str, str] | None = None,
     source: str,
     where: str = "rows",
-    batch_rows: int = 50_000,
+    batch_rows: int = 131_072,
 ) -> Iterator[RawBatch]:
     """Read mappings, one a row; as `read_file` in all else. Lines count from 1."""
     return rows.batches(
@@ -132,7 +132,7 @@ def read_table(
     constants: Mapping[str, str] | None = None,
     source: str,
     where: str = "table",
-    batch_rows: int = 50_000,
+    batch_rows: int = 131_072,
 ) -> Iterator[RawBatch]:
     """Read a pyarrow Table or any DataFrame with the Arrow PyCapsule interface.
 

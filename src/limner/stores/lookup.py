@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limner.events.batch import I64
+from limner.events.batch import I64, EventBatch
 from limner.events.log import Position
 from limner.events.once import U64, Run, Seen, SortedRuns, checks_of, halves
 from limner.stores import runs
@@ -79,6 +79,18 @@ class Lookup:
                 if "digest" in table.column_names:
                     seen.add(_whole(table["digest"]), _whole(table["check"]))
         return seen
+
+    def follow(self, connection: sqlite3.Connection, first: Position, batch: EventBatch) -> None:
+        """Have many rows that were just appended at `first` quick to find, while they are here."""
+        with self._lock:
+            self._refresh(connection)
+            self._catch_up(connection, first)
+            for name in USERS:
+                codes, users = batch.codes(name)
+                rows = np.flatnonzero(codes >= 0)
+                if len(rows):
+                    self._tail.add(halves_of(users)[codes[rows]], first + rows)
+            self._upto = first + len(batch)
 
     def remove(
         self,
@@ -205,9 +217,13 @@ class Lookup:
 
     def _catch_up(self, connection: sqlite3.Connection, head: Position) -> None:
         """Have the tail reach from where the files end up to `head`."""
-        if self._from != self._manifest.upto:
-            self._tail, self._from = SortedRuns(), self._manifest.upto
-            self._upto = self._from
+        start = self._manifest.upto
+        if self._from <= start <= self._upto:
+            if self._from < start:  # the rest is in files now
+                self._tail.keep([np.asarray(run[1] >= np.int64(start)) for run in self._tail.runs])
+        else:
+            self._tail, self._upto = SortedRuns(), start
+        self._from = start
         if head > self._upto:
             for key, place in self._users_of(
                 self._upto, head, self._tables(connection, self._upto, head, USERS)

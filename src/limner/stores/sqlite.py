@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ class SqliteStore:
         self._database.close()
 
 
+AT_ONCE = 1_000
+"""Rows of a statement: each gives other threads the interpreter once, and waits to have it back."""
+
+
 class SqliteIdentities:
     """Sealed identities in the table `identity`."""
 
@@ -95,12 +100,15 @@ class SqliteIdentities:
         """Keep rows whose pseudonym is new."""
         if not rows:
             return
+        # in the table's order: neighbours lie in the same page
+        ordered = sorted((r.pseudonym, r.key_version, r.sealed_id, r.wrapped_key) for r in rows)
         with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO identity VALUES (?, ?, ?, ?)",
-                # in the table's order: neighbours lie in the same page
-                sorted((r.pseudonym, r.key_version, r.sealed_id, r.wrapped_key) for r in rows),
-            )
+            for start in range(0, len(ordered), AT_ONCE):
+                part = ordered[start : start + AT_ONCE]
+                places = ", ".join(["(?, ?, ?, ?)"] * len(part))
+                connection.execute(
+                    f"INSERT OR IGNORE INTO identity VALUES {places}", [*chain(*part)]
+                )
 
     def get(self, pseudonym: bytes) -> Sealed | None:
         """The row of one pseudonym."""

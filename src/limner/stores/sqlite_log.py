@@ -98,6 +98,8 @@ class SqliteLog:
                     _insert(connection, first + start, [part])
                     self._small += stop - start < SEGMENT_ROWS
                 self._unsealed += len(rows)
+                if len(rows) >= SEGMENT_ROWS:
+                    self._lookup.follow(connection, first, rows)
             return Appended(first, kept, conflict)
 
     def knows(self, digests: pa.Array) -> Bool:

@@ -7,8 +7,10 @@ import time
 from contextlib import AbstractContextManager
 from itertools import pairwise
 
+import pytest
+
 from limner.profile import turns
-from limner.profile.turns import Turns
+from limner.profile.turns import Turns, Watched
 
 
 def in_line(lock: Turns, names: list[str], *, pause: float = 0.0) -> list[str]:
@@ -71,3 +73,51 @@ def test_one_at_a_time_whoever_asks() -> None:
         thread.join(30)
     assert len(spans) == 300
     assert all(before[1] <= after[0] for before, after in pairwise(sorted(spans)))
+
+
+def test_what_a_turn_leaves_is_done_first_in_the_next() -> None:
+    lock, done = Turns(), []
+    lock.arriving = lambda: done.append(lock.mine)
+    with lock.leaving():
+        assert done == []
+        with lock:  # the same turn goes on
+            assert done == []
+    with lock:
+        assert done == [True]
+    with lock.quick(), lock:
+        assert done == [True, True]
+
+
+def test_a_turn_that_cannot_begin_is_given_back() -> None:
+    lock = Turns()
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    lock.arriving = fail
+    with pytest.raises(ValueError, match="no"), lock:
+        raise AssertionError("unreachable")
+    lock.arriving = None
+    with lock:
+        assert lock.mine
+    assert not lock.mine
+
+
+def test_a_watched_lock_says_that_somebody_waited_and_lets_them_in() -> None:
+    lock, came = Watched(), threading.Event()
+
+    def ask() -> None:
+        with lock:
+            came.set()
+
+    with lock:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        until = time.monotonic() + 10
+        while not lock.waited(60):
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    lock.let_in()
+    assert came.wait(10)
+    thread.join(10)
+    assert lock.waited(60) and not lock.waited(0)
