@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -369,6 +370,29 @@ def test_a_session_is_answered_as_a_user_with_these_events_and_leaves_no_trace(
     named = {place for i in asked.items for reason in i.reasons for place in reason.events}
     assert named and named <= {1, 2, 3}
     assert len(app.recommend_session([], 5).items) == 5
+    assert asked.refused == ()
+
+
+def test_a_session_says_which_of_its_events_it_does_not_rest_on(app: Limner) -> None:
+    good = {"item_id": "i3", "event_type": "purchase"}
+    others: list[Any] = [
+        good,
+        "no event",
+        {**good, "item_id": "never heard of"},
+        {"event_type": "purchase"},
+        {"item_id": "i3"},
+        {**good, "timestamp": "the day before yesterday"},
+        {**good, "event_type": "consent"},
+        good,
+    ]
+    asked = app.recommend_session(others, 5)
+    alone = app.recommend_session([good, good], 5)
+    assert [(row.line, row.rule) for row in asked.refused] == [
+        (2, "bad_row"), (3, "unknown_item"), (4, "missing_item"), (5, "missing_type"),
+        (6, "bad_time"), (7, "no_weight"),
+    ]  # fmt: skip
+    assert all(row.reason for row in asked.refused)
+    assert [i.item_id for i in asked.items] == [i.item_id for i in alone.items]
 
 
 def test_what_is_alike_adds_up_and_what_is_new_has_neighbours_too(app: Limner) -> None:

@@ -892,16 +892,17 @@ class Limner:
     ) -> Recommendations:
         """The best items for somebody without an id, by these events; nothing is recorded.
 
-        Otherwise as `recommend`. In reasons, `events` are places among the events, from 1.
+        Otherwise as `recommend`. In reasons, `events` are places among the events, from 1;
+        `refused` has those that nothing can be told from, and why.
         """
-        batches, _ = payloads.numbered_events(
+        batches, unreadable = payloads.numbered_events(
             given_rows.numbered(events),
             where="recommend_session",
             now=self.now(),
             source="session",
         )
         return listing.for_session(
-            self, batches, scenario=scenario, by=by, n=n, explain=explain, asked=asked
+            self, batches, unreadable, scenario=scenario, by=by, n=n, explain=explain, asked=asked
         )
 
     def similar(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from limner.errors import NotFound, UsageError
 from limner.events.batch import F64, as_text
 from limner.events.meant import Meant
-from limner.events.raw import RawBatch
+from limner.events.raw import RawBatch, Refused, RefusedEvent
 from limner.events.timestamps import to_micros
 from limner.events.vocabulary import canonical
 from limner.explain.reasons import Why, explained, why
@@ -117,6 +119,7 @@ def recommend(
 def for_session(
     app: Limner,
     batches: Sequence[RawBatch],
+    unreadable: Sequence[Refused],
     *,
     scenario: str,
     by: str | Sequence[str] | None,
@@ -124,9 +127,11 @@ def for_session(
     explain: bool,
     asked: Asked,
 ) -> Recommendations:
-    """`Limner.recommend_session`, of events as they were read."""
+    """`Limner.recommend_session`, of events as they were read, and what could not be."""
     config = settings(app, scenario, by, n, asked)
-    return _made(app, config, partial(_history, app, batches), "", scenario, explain)[0]
+    refused = [RefusedEvent(row.line, row.rule, row.reason) for row in unreadable]
+    listed, _ = _made(app, config, partial(_history, app, batches, refused), "", scenario, explain)
+    return replace(listed, refused=tuple(sorted(refused, key=lambda row: row.line)))
 
 
 def _made(
@@ -158,27 +163,38 @@ def _made(
     return listed, contexts
 
 
-def _history(app: Limner, batches: Sequence[RawBatch]) -> History:
-    """Events that are not recorded as a history; their positions are their places, from 1."""
+def _history(app: Limner, batches: Sequence[RawBatch], refused: list[RefusedEvent]) -> History:
+    """Events that are not recorded as a history; their positions are their places, from 1.
+
+    Those that it cannot be made of are added to `refused`.
+    """
     columns: list[tuple[int, int, float, int]] = []
     for batch in batches:
         table = batch.table
-        if not {"item_id", "event_type"} <= set(table.column_names):
-            continue
+        none = pa.nulls(len(table), pa.string())
         ids, kinds, lines = (
-            as_text(table[name].combine_chunks()).to_pylist()
+            as_text(table[name].combine_chunks() if name in table.column_names else none)
             for name in ("item_id", "event_type", "line")
         )
         times = to_micros(as_text(table["timestamp"].combine_chunks()), tz=app.config.timezone)
-        known = ~(times.missing | times.unreadable)
-        moments = np.where(known, times.micros, app.now())
-        items = app.state.catalog.ids.find([each or "" for each in ids])
-        for item, kind, time, line in zip(
-            items.tolist(), kinds, moments.tolist(), lines, strict=True
-        ):
+        moments = np.where(times.missing, app.now(), times.micros)
+        items = app.state.catalog.ids.find([each or "" for each in ids.to_pylist()])
+        rows = zip(
+            ids.to_pylist(),
+            items.tolist(),
+            kinds.to_pylist(),
+            moments.tolist(),
+            times.unreadable.tolist(),
+            map(int, lines.to_pylist()),
+            strict=True,
+        )
+        for item_id, item, kind, time, unreadable, line in rows:
             weight = app.config.weights.get(canonical(kind or ""), 0.0)
-            if item >= 0 and weight:
-                columns.append((time, item, weight, int(line)))
+            problem = _unusable(item_id, item, kind, weight, unreadable)
+            if problem is not None:
+                refused.append(RefusedEvent(line, *problem))
+            else:
+                columns.append((time, item, weight, line))
     columns.sort()
     now = max(app.now(), max((row[0] for row in columns), default=0))
     return History(
@@ -189,6 +205,26 @@ def _history(app: Limner, batches: Sequence[RawBatch]) -> History:
         np.array([row[3] for row in columns], dtype=np.int64),
         now,
     )
+
+
+def _unusable(
+    item_id: str | None, item: int, kind: str | None, weight: float, unreadable: bool
+) -> tuple[str, str] | None:
+    """(rule, reason) why a session's event says nothing that a list could rest on."""
+    if not kind:
+        return "missing_type", "it has no event_type; add one, such as view"
+    if not item_id:
+        return "missing_item", "it has no item_id, and a list rests on items only"
+    if item < 0:
+        return "unknown_item", f"item {item_id!r} is not in the catalog; check the id"
+    if unreadable:
+        return "bad_time", "its time cannot be read; leave it out for now, or use ISO 8601"
+    if not weight:
+        return (
+            "no_weight",
+            f"type {kind!r} counts nothing; set [weights] {kind} to change it",
+        )
+    return None
 
 
 def similar_to(app: Limner, item_id: str, n: int, by: By, filter: str) -> SimilarItems:

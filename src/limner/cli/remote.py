@@ -18,9 +18,9 @@ import msgspec
 
 from limner.errors import InputError, LimnerError, ModelError, UsageError
 from limner.events.batch import PROPERTY
-from limner.events.raw import RawBatch, Refused
+from limner.events.raw import RawBatch, Refused, RefusedEvent
 from limner.model.protocol import Progress
-from limner.serve.answers import Accepted, RefusedEvent
+from limner.serve.answers import Accepted
 from limner.serve.background import Training
 from limner.serve.door import is_local
 from limner.serve.problems import to_error

@@ -68,6 +68,15 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedEvent:
+    """An event that was refused: its number in the request, from 1, and how to mend it."""
+
+    line: int
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """What a rule has refused: rows held now, rows ever (settled ones too), and when last (µs)."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from limner.errors import ConfigError
 from limner.events.batch import F64, I32, I64, Bool
 from limner.events.expression import parse
+from limner.events.raw import RefusedEvent
 from limner.profile.facet import duration
 from limner.profile.state import ProfileState
 from limner.recommend.explore import Exploration, ExploreConfig
@@ -123,7 +124,8 @@ class Recommendations:
     """A list for a user: from the log before `as_of`, at `at` (µs).
 
     `removed` counts what each filter took out of the catalog; `model` is the version that
-    scored, None where nothing trained took part; `scenario` the one that was asked for.
+    scored, None where nothing trained took part; `scenario` the one that was asked for. `refused`:
+    of a session, the events that the list does not rest on, and why.
     """
 
     user_id: str
@@ -135,6 +137,7 @@ class Recommendations:
     model: str | None = None
     note: str = ""
     scenario: str = ""
+    refused: tuple[RefusedEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

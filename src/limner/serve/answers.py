@@ -7,20 +7,11 @@ from dataclasses import dataclass, field
 
 from limner.app import Audience, Run
 from limner.events.batch import Event
-from limner.events.raw import Refused
+from limner.events.raw import Refused, RefusedEvent
 from limner.profile.population import Mark
 from limner.profile.portrait import SlotThen
 from limner.profile.topics import TopicModel
 from limner.serve.background import Training
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedEvent:
-    """An event that was refused: its number in the request, from 1, and how to mend it."""
-
-    line: int
-    rule: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

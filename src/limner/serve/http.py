@@ -17,7 +17,7 @@ from limner import __version__
 from limner.app import Erased, Jobs, Limner, listing
 from limner.app.listing import Asked
 from limner.errors import LimnerError, NotFound
-from limner.events.raw import Refused
+from limner.events.raw import Refused, RefusedEvent
 from limner.explain.reasons import Why
 from limner.explain.slots import SlotExplained
 from limner.privacy.admit import Occurrences
@@ -32,7 +32,6 @@ from limner.serve.answers import (
     Evidence,
     Live,
     Ready,
-    RefusedEvent,
     SlotHistory,
     TopicsInUse,
 )
@@ -287,10 +286,11 @@ def post_recommendations(
 ) -> Response:
     """The events are in the body, and nothing is recorded.
 
-    Otherwise as for a user; in reasons, `events` are places in the body, from 1.
+    Otherwise as for a user; in reasons, `events` are places in the body, from 1. `refused` names
+    the events that the list does not rest on, and why.
     """
     by, scenario = asked.pop("by"), asked.pop("scenario")
-    batches, _ = parse_events(
+    batches, unreadable = parse_events(
         body,
         request.headers.get("content-type", ""),
         where="POST /v1/recommendations",
@@ -298,7 +298,14 @@ def post_recommendations(
     )
     return json_answer(
         listing.for_session(
-            app, batches, scenario=scenario, by=by, n=n, explain=explain, asked=cast(Asked, asked)
+            app,
+            batches,
+            unreadable,
+            scenario=scenario,
+            by=by,
+            n=n,
+            explain=explain,
+            asked=cast(Asked, asked),
         )
     )
 
