@@ -11,8 +11,10 @@ import pytest
 from limner.app import Limner, quiet
 from limner.config import parse
 from limner.explain.reasons import reasons
+from limner.explain.why import alone
 from limner.model.blend import Task, total
 from limner.recommend.families import Mixture
+from limner.recommend.recommend import task_of
 from limner.recommend.scorer import Scorer, history_of
 from limner.testing.shop import shop
 
@@ -154,6 +156,67 @@ def test_why_agrees_with_the_list_and_why_not_says_what_is_missing(app: Limner) 
         assert absent.missing is not None
         assert absent.missing >= 0
         assert absent.text.startswith("not in the list")
+
+
+def test_why_is_by_full_deletion_and_all_it_says_was_tried(app: Limner) -> None:
+    said = 0
+    for user in USERS[:5]:
+        history = history_of(app.state, app.known_row(user), app.now())
+        scores = Mixture(app.state, scorer_of(app))
+        listed = app.recommend(user)
+        found = app.why(user, listed.items[2].item_id)
+        item = app.state.catalog.ids.code(found.item_id)
+        task = task_of(app.state, history, app.config.recommend)
+        falls = alone(history, scores, item, task)
+        whole = total(scores.parts(history, task))[item]
+        for row in range(0, len(history), 7):
+            left = total(scores.parts(history.without([row]), task))[item]
+            assert falls[row] == pytest.approx(whole - left, abs=2e-5)
+        named = [reason for reason in found.reasons if reason.events]
+        for reason in named:
+            rows = np.flatnonzero(np.isin(history.positions, reason.events))
+            left_parts = scores.parts(history.without(rows), task)
+            every = scores.parts(history, task)
+            drops = {name: every[name][item] - left_parts[name][item] for name in every}
+            assert drops[reason.part] == pytest.approx(max(drops.values()), abs=2e-5)
+        if found.counterfactual:
+            said += 1
+            assert f"{found.without:,}" in found.counterfactual
+            assert found.counterfactual in found.text
+    assert said >= 3
+
+
+def test_why_not_says_what_would_have_changed_it_and_it_would_have(app: Limner) -> None:
+    user = USERS[1]
+    listed = [item.item_id for item in app.recommend(user, n=5).items]
+    shown = app.recommend(user, n=5, excluded=[listed[0]])
+    assert listed[0] not in {item.item_id for item in shown.items}
+    out = app.why(user, listed[0], excluded=[listed[0]])
+    assert out.removed_by == ("excluded",)
+    assert out.would == ("without what takes it out (excluded) it would rank 1 by score",)
+
+    capped = next(
+        found
+        for number in range(60)
+        if (found := app.why(user, f"i{number}", caps={"type": 1})).removed_by
+        and found.removed_by[0].startswith("cap")
+    )
+    assert capped.rank is None
+    assert capped.removed_by[0].startswith(f"cap of 1 on type {kind_of(app, capped.item_id)}")
+    number = int(capped.would[0].removeprefix("without that cap it would be number "))
+    free = app.recommend(user, n=60, caps={})
+    assert free.items[number - 1].item_id == capped.item_id
+
+    far = next(f for n in range(59, 0, -1) if (f := app.why(user, f"i{n}", caps={})).missing)
+    boost = float(far.would[0].split()[3]) + 0.01
+    condition = f'item_id == "{far.item_id}"'
+    nearer = app.why(user, far.item_id, boosts={condition: boost}, caps={})
+    assert nearer.rank is not None
+    assert not app.why(user, far.item_id, boosts={condition: boost - 0.1}, caps={}).rank
+
+
+def kind_of(app: Limner, item_id: str) -> str:
+    return str(app.state.catalog.describe(app.state.catalog.ids.code(item_id))["type"])
 
 
 def test_strangers_and_new_items_are_served(app: Limner, tmp_path: Path) -> None:

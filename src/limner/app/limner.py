@@ -56,8 +56,8 @@ from limner.events.log import Position
 from limner.events.meant import Amendments
 from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
-from limner.explain.reasons import Why
 from limner.explain.slots import SlotExplained
+from limner.explain.why import Why
 from limner.model import registry
 from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.model.registry import Act, Difference

@@ -18,7 +18,8 @@ from limner.events.meant import Meant
 from limner.events.raw import RawBatch, Refused, RefusedEvent
 from limner.events.timestamps import to_micros
 from limner.events.vocabulary import canonical
-from limner.explain.reasons import Why, explained, why
+from limner.explain.reasons import explained
+from limner.explain.why import Why, why
 from limner.model.blend import TASKS
 from limner.model.protocol import History
 from limner.recommend.attribution import Attribution, attributed

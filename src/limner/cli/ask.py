@@ -225,7 +225,7 @@ def why(session: Session, /, user: str, item: str, url: str, **listing: Any) -> 
     """Say why ITEM stands where it stands for USER, or what keeps it out of the list."""
     if url:
         from limner.cli.remote import user_path
-        from limner.explain.reasons import Why
+        from limner.explain.why import Why
 
         path = user_path(user, "why", item)
         found = session.remote(url).ask("GET", path, Why, **over_http(listing))

@@ -23,8 +23,8 @@ from limner.cli.intake import Summary
 from limner.cli.intake import shown as shown_fields
 from limner.events.batch import SECOND, Event
 from limner.events.raw import Import, Refused
-from limner.explain.reasons import Why
 from limner.explain.slots import SlotExplained
+from limner.explain.why import Why
 from limner.metrics.intervals import Interval
 from limner.model.protocol import Progress
 from limner.profile.facet import Slot
@@ -334,9 +334,15 @@ def why(console: Console, found: Why) -> None:
     for reason in found.reasons:
         n = len(reason.events)
         basis = f", {n} event{'s' if n != 1 else ''}" if n else ""
-        console.print(Text(f"• {reason.text}"), Text(f"(worth {reason.effect:.3f}{basis})", "dim"))
+        carried = f", most of it in {reason.part.replace('_', ' ')}" if n else ""
+        worth = f"(worth {reason.effect:.3f}{basis}{carried})"
+        console.print(Text(f"• {reason.text}"), Text(worth, "dim"))
     for step in found.steps:
         console.print(Text(f"• {_step(step)}"))
+    if found.would:
+        console.print("What would have changed that:")
+    for change in found.would:
+        console.print(Text(f"• {change}"))
 
 
 # -- taking in -------------------------------------------------------------------------------

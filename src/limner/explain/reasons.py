@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from limner.catalog.catalog import Catalog
-from limner.events.batch import F64, I32, I64, Bool
+from limner.events.batch import F64, I32, I64
 from limner.model.blend import Task
 from limner.model.protocol import History
-from limner.profile.interaction import Interaction, interaction
 from limner.profile.state import ProfileState
 from limner.profile.words import ago, length, percent
 from limner.recommend.families import Scores
-from limner.recommend.rank import Recommendation, Recommendations, RecommendConfig, Step, rank
-from limner.recommend.recommend import score, title_of
+from limner.recommend.rank import Recommendation, Recommendations
+from limner.recommend.recommend import title_of
 
 BOUGHT = 1.0
 """Weight from which on an event is a purchase or its like, and not only a look."""
@@ -47,34 +46,6 @@ class Reason:
     effect: float
     events: tuple[int, ...] = ()
     items: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Why:
-    """Why an item is where it is for a user: law 5, spelled out.
-
-    `rank_by_score` counts from 1 among all items no filter removes; `rank` is its place in the
-    list, None if it is not in it. `family_ranks`: its rank by each part alone. `without`: the
-    rank it would have without the events of the first reason. `missing`: how much score it
-    lacks for the list.
-    """
-
-    user_id: str
-    item_id: str
-    title: str
-    score: float
-    parts: Mapping[str, float]
-    family_ranks: Mapping[str, int]
-    rank_by_score: int | None
-    rank: int | None
-    removed_by: tuple[str, ...]
-    steps: tuple[Step, ...]
-    reasons: tuple[Reason, ...]
-    without: int | None
-    missing: float | None
-    text: str
-    interaction: Interaction
-    """The user's dealings with the item, in the newest events."""
 
 
 def explained(
@@ -267,7 +238,7 @@ def _company(
     items = [int(history.items[rows[0]]) for rows in others]
     newest = int(history.times[together].max())
     return Reason(
-        f"goes with earlier choices: {_listed([title_of(catalog, i) for i in items])} "
+        f"goes with earlier choices: {listed_words([title_of(catalog, i) for i in items])} "
         f"(last {ago(history.now - newest)})",
         part,
         effect,
@@ -311,94 +282,11 @@ def _from_kind(
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{'; '.join(names[:-1])} and {names[-1]}"
+def listed_words(names: Sequence[str]) -> str:
+    """Names in one phrase: "a; b and c"."""
+    return "".join(names) if len(names) < 2 else f"{'; '.join(names[:-1])} and {names[-1]}"
 
 
 def _no_reason(item: Recommendation) -> str:
     part = max(item.parts, key=lambda name: item.parts[name])
     return f"its {part.replace('_', ' ')} score alone"
-
-
-def why(
-    state: ProfileState,
-    history: History,
-    scores: Scores,
-    config: RecommendConfig,
-    item: int,
-    *,
-    user_id: str,
-) -> Why:
-    """Why an item stands where it stands for a user, or what keeps it out of the list."""
-    catalog = state.catalog
-    scored = score(state, history, scores, config)
-    gone = scored.gone
-    mine = float(scored.score[item])
-    parts = {name: float(column[item]) for name, column in sorted(scored.parts.items())}
-    place = None if gone[item] else _place(scored.score, ~gone, item)
-    ranked = rank(scored.score, gone, state, config, config.n)
-    listed = ranked.items.tolist()
-    in_list = listed.index(item) + 1 if item in listed else None
-    found = reasons(np.array([item]), [parts], history, scores, catalog, task=scored.task)[0]
-    without = None
-    if found and found[0].events:
-        rows = np.flatnonzero(np.isin(history.positions, found[0].events))
-        again_scored = score(state, history.without(rows), scores, config)
-        if not again_scored.gone[item]:
-            without = _place(again_scored.score, ~again_scored.gone, item)
-    last = float(scored.score[listed[-1]]) if listed else 0.0
-    removed_by = tuple(name for name, mask in scored.removed.items() if mask[item])
-    out = Why(
-        user_id=user_id,
-        item_id=catalog.ids.values[item],
-        title=title_of(catalog, item),
-        score=mine,
-        parts=parts,
-        family_ranks={
-            name: _place(column, ~gone, item)
-            for name, column in sorted(scored.parts.items())
-            if not gone[item]
-        },
-        rank_by_score=place,
-        rank=in_list,
-        removed_by=removed_by,
-        steps=ranked.steps[in_list - 1] if in_list else (),
-        reasons=tuple(found),
-        without=without,
-        missing=None if in_list or gone[item] else max(last - mine, 0.0),
-        text="",
-        interaction=interaction(
-            item,
-            lambda other: title_of(catalog, other),
-            items=history.items,
-            times=history.times,
-            weights=history.weights,
-            groups=history.groups,
-            now=history.now,
-        ),
-    )
-    return replace(out, text=_text(out, len(listed)))
-
-
-def _place(column: F64, among: Bool, item: int) -> int:
-    """The rank of an item by one column, from 1; ties count as ahead of it only if greater."""
-    return 1 + int((column[among] > column[item]).sum())
-
-
-def _text(found: Why, length_: int) -> str:
-    if found.removed_by:
-        return f"not in the list: {' and '.join(found.removed_by)}"
-    because = f": {found.reasons[0].text}" if found.reasons else ""
-    if found.rank is not None:
-        fall = (
-            f"; without those events it would rank {found.without}"
-            if found.without is not None and found.without != found.rank_by_score
-            else ""
-        )
-        return f"number {found.rank} in the list{because}{fall}"
-    if found.missing == 0.0:
-        return f"not in the list: a cap on its kind keeps it out (rank {found.rank_by_score})"
-    return (
-        f"not in the list: by score it ranks {found.rank_by_score}, and lacks "
-        f"{found.missing:.3f} for the first {length_}{because}"
-    )

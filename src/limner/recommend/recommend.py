@@ -42,13 +42,15 @@ DECLARED = "nothing was done yet, so this is what they choose who declared the s
 class Scored:
     """The whole catalog scored for a user: parts, their sum, and what filters take out.
 
-    `task`: the weights of the blend that were used.
+    `task`: the weights of the blend that were used; `unit`: the standard deviation of the families'
+    score over the items that are left, in which boosts count.
     """
 
     parts: dict[str, F64]
     score: F64
     removed: dict[str, Bool]
     task: Task
+    unit: float = 1.0
 
     @property
     def gone(self) -> Bool:
@@ -69,10 +71,11 @@ def score(state: ProfileState, history: History, scores: Scores, config: Recomme
     removed = filters(state, history, config)
     out = Scored(parts, total(parts), removed, task)
     passed = ignored(state, history) if config.fade else None
+    left = out.score[~out.gone]
+    unit = float(left.std()) if len(left) else 0.0
+    unit = unit if unit > 1e-12 else 1.0
+    out = replace(out, unit=unit)
     if config.boosts or config.freshness or passed is not None:
-        left = out.score[~out.gone]
-        unit = float(left.std()) if len(left) else 0.0
-        unit = unit if unit > 1e-12 else 1.0
         for text, amount in config.boosts.items():
             parts[f"boost {text}"] = met(text, state, history).astype(np.float64) * (amount * unit)
         if config.freshness:

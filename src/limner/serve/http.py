@@ -18,8 +18,8 @@ from limner.app import Erased, Jobs, Limner, listing
 from limner.app.listing import Asked
 from limner.errors import LimnerError, NotFound
 from limner.events.raw import Refused, RefusedEvent
-from limner.explain.reasons import Why
 from limner.explain.slots import SlotExplained
+from limner.explain.why import Why
 from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded

@@ -14,8 +14,9 @@ from limner.app import Erased, Models, Run, Standing
 from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
-from limner.explain.reasons import Reason, Why
+from limner.explain.reasons import Reason
 from limner.explain.slots import SlotExplained
+from limner.explain.why import Why
 from limner.model.registry import Act, Difference
 from limner.profile.changes import Changes
 from limner.profile.interaction import Interaction, Together
@@ -323,10 +324,14 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "removed_by": [],
         "reasons": [_REASON],
         "without": 31,
+        "counterfactual": "without the 4 purchases of Green tea (last 8 days ago) it would rank 31 "
+        "by score instead of 1",
         "missing": None,
+        "would": [],
         "interaction": _TIES,
         "text": "number 1 in the list: bought 4 times, about every 9 days, last 8 days ago; "
-        "without those events it would rank 31",
+        "without the 4 purchases of Green tea (last 8 days ago) it would rank 31 by score instead "
+        "of 1",
     },
     Erased: {
         "removed": {"event log": 42, "identity table": 1, "portraits": 1},
