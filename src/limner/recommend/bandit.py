@@ -186,10 +186,10 @@ class Posterior:
     def of_items(self, contexts: F64, items: Sequence[str]) -> Beliefs:
         """What is believed of these items in these contexts (n, d)."""
         places = self.items.find(items)
-        never = np.concatenate([[ITEM], np.zeros(len(self.mean) + 1)])
-        item = np.where(
-            (places >= 0)[:, None], self.item[places] if len(self.item) else never, never
-        )
+        known = (places >= 0) & (places < len(self.item))  # rows may have come since
+        item = np.zeros((len(places), 2 + len(self.mean)))
+        item[:, 0] = ITEM
+        item[known] = self.item[places[known]]
         inner = contexts - item[:, 2:]
         deviation = np.sqrt(self.noise)
         return Beliefs(

@@ -93,18 +93,18 @@ def test_it_shows_what_earns_where_imitation_shows_what_was_shown(
     trunk: SequenceModel, propensities: bool
 ) -> None:
     assert trunk.score([had(0), had(1)]).argmax(axis=1).tolist() == [2, 5]
-    config = PolicyConfig(k=1, passes=25, rate=0.02)
+    config = PolicyConfig(k=1, passes=25, rate=0.005)
     policy = Policy(trunk, config)
     policy.learn(logged(propensities=propensities)[0], progress=silent)
     assert policy.score([had(0), had(1)]).argmax(axis=1).tolist() == [3, 4]
-    wrong = Policy(trunk, PolicyConfig(k=1, passes=25, rate=0.02, cap=1e-3))  # no correction left
+    wrong = Policy(trunk, PolicyConfig(k=1, passes=25, rate=0.005, cap=1e-3))  # no correction left
     wrong.learn(logged(propensities=propensities)[0], progress=silent)
     assert wrong.score([had(0), had(1)]).argmax(axis=1).tolist() == [2, 5]
 
 
 def test_with_longer_lists_what_is_second_best_is_in_them(trunk: SequenceModel) -> None:
     def second(k: int) -> float:
-        policy = Policy(trunk, PolicyConfig(k=k, passes=25, rate=0.02))
+        policy = Policy(trunk, PolicyConfig(k=k, passes=25, rate=0.005))
         policy.learn(logged(propensities=True)[0], progress=silent)
         return float(np.sort(policy.score([had(0)])[0])[-2])
 
@@ -136,7 +136,7 @@ def test_it_is_saved_as_a_part_of_a_blend(trunk: SequenceModel, tmp_path: Path) 
         tmp_path
     )
     loaded = Blend.load(tmp_path).models["policy"]
-    np.testing.assert_array_equal(loaded.score([had(0)]), policy.score([had(0)]))
+    np.testing.assert_allclose(loaded.score([had(0)]), policy.score([had(0)]), atol=1e-5)
     (tmp_path / "policy" / "policy.json").write_text('{"q": 1}')
     with pytest.raises(ModelError, match="limner train"):
         Policy().load(tmp_path / "policy")

@@ -106,6 +106,17 @@ def test_a_reward_that_grows_is_as_if_it_had_been_so_at_once() -> None:
     assert a.noise == pytest.approx(b.noise, rel=1e-9)
 
 
+def test_what_was_believed_stays_so_when_rows_come_with_new_items() -> None:
+    rows = drawn(2)
+    sums = summed(rows, range(40), 0.0)
+    found = Posterior.of(sums)
+    before = found.of_items(rows[0][:2], ["i0", "new"])
+    sums.add(rows[0][:1], ["new"], np.ones(1), 0)
+    after = found.of_items(rows[0][:2], ["i0", "new"])
+    np.testing.assert_array_equal(after.mean, before.mean)
+    np.testing.assert_array_equal(after.sd, before.sd)
+
+
 def test_draws_have_the_mean_and_the_covariance_of_the_posterior() -> None:
     rows = drawn(3)
     beliefs = Posterior.of(summed(rows, range(40), 0.0)).of_items(rows[0][:5], rows[1][:5])
