@@ -204,7 +204,9 @@ def test_an_example_of_an_answer_is_one(cls: type[Any]) -> None:
 def documented_settings() -> dict[str, str]:
     """Setting → the default its row states."""
     known = {name.partition(".")[0] for name in MEANINGS}
-    rows = re.findall(r"^\| `([a-z_.]+)` \| (.+?) \| .+\|$", page("configuration.md"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z0-9_.]+)` \| (.+?) \| .+\|$", page("configuration.md"), re.MULTILINE
+    )
     return {name: default for name, default in rows if name.partition(".")[0] in known}
 
 

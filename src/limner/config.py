@@ -26,6 +26,7 @@ from limner.events.rules import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.explain.writing import LlmConfig
 from limner.model.gate import GateConfig
+from limner.model.network import SequenceConfig
 from limner.privacy.admit import PrivacyConfig
 from limner.profile import facets
 from limner.profile.changes import ChangesConfig
@@ -110,6 +111,7 @@ class Config:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
@@ -268,6 +270,7 @@ def _check_numbers(config: Config, where: str) -> None:
             mend="use 2 or more: the version in use, and the one to go back to",
         )
     config.train.gate.check(f"{where}, train.gate")
+    config.sequence.check(where)
     config.changes.check(where)
     config.encoders.check(where)
     config.llm.check(where)

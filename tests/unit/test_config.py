@@ -217,3 +217,23 @@ def test_a_setting_that_means_nothing_is_refused(given: dict[str, Any], key: str
         parse(given)
     assert key in str(caught.value)
     assert caught.value.mend
+
+
+def test_the_sequence_model_is_built_as_its_table_says() -> None:
+    found = parse({"sequence": {"members": 3, "dropout": 0.4}}).sequence
+    assert (found.members, found.dropout, found.depth) == (3, 0.4, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("members", 0), ("dropout", 1.0), ("hide", -0.1), ("learning_rate", 0.0)]
+)
+def test_a_number_that_means_nothing_to_the_sequence_model_is_an_error(
+    key: str, value: float
+) -> None:
+    with pytest.raises(ConfigError, match=rf"sequence\.{key}.*out of range"):
+        parse({"sequence": {key: value}})
+
+
+def test_a_kind_of_sequence_model_that_there_is_not_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="kind"):
+        parse({"sequence": {"kind": "rnn"}})

@@ -170,7 +170,11 @@ def _families(app: Limner, attributes: ItemFeatures, start: str = "") -> dict[st
     from limner.model.training import families
 
     settings = app.config.train
-    models = families(attributes, seed=settings.seed, sequence=settings.sequence)
+    models = families(
+        attributes,
+        seed=settings.seed,
+        sequence=app.config.sequence if settings.sequence else None,
+    )
     if start:
         from limner.model.transfer import Transferred, source_of
 

@@ -12,6 +12,7 @@ from limner.cli.session import Session, common, moment_of, pairs, with_session
 from limner.errors import UsageError
 
 if TYPE_CHECKING:
+    from limner.config import Config
     from limner.evaluate.ranked import Report
     from limner.model.protocol import ItemFeatures, Model, Progress
 
@@ -148,7 +149,7 @@ def _ranked(
             click.echo(f"note: {note}", err=True)
         if found.left_out:
             click.echo(f"note: {found.left_out:,} rows were left out", err=True)
-    given["make"] = _models(options["models"], features)
+    given["make"] = _models(options["models"], features, session.settings())
     run: Callable[..., Report]
     if protocol == "loo":
         run = protocols.loo
@@ -161,20 +162,24 @@ def _ranked(
     return run(interactions, features, **given)
 
 
-def _models(names: str | None, features: ItemFeatures) -> Callable[[int], dict[str, Model]] | None:
-    if names is None:
-        return None
+def _models(
+    names: str | None, features: ItemFeatures, settings: Config
+) -> Callable[[int], dict[str, Model]]:
+    """All families that can work here, or those that are named, as configured."""
     from limner.model.blend import FAMILIES
     from limner.model.training import families
 
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in FAMILIES]:
         raise UsageError(
             f"there is no family {unknown[0]!r}", mend=f"choose from {', '.join(FAMILIES)}"
         )
 
     def make(seed: int) -> dict[str, Model]:
-        every = families(features, seed=seed)
+        sequence = settings.sequence if wanted or settings.train.sequence else None
+        every = families(features, seed=seed, sequence=sequence)
+        if not wanted:
+            return every
         return {name: every[name] if name in every else FAMILIES[name]() for name in wanted}
 
     return make

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -55,16 +54,11 @@ def explain(bench: Bench) -> list[Line]:
 
 
 def _learn(app: Limner, bench: Bench) -> None:
+    from limner.model.network import SequenceConfig
     from limner.model.training import families, questions
 
     lesson = learning.lesson_of(app, progress=bench.progress)
-    sequence = bool(importlib.util.find_spec("torch"))
-    models = families(lesson.attributes, sequence=sequence)
-    if sequence:
-        from limner.model.network import SequenceConfig
-        from limner.model.sequence import SequenceModel
-
-        models["sequence"] = SequenceModel(SequenceConfig(passes=1))
+    models = families(lesson.attributes, sequence=SequenceConfig(passes=1))
     for model in models.values():
         model.fit(lesson.data, lesson.attributes, progress=bench.progress)
     _, some = questions(lesson.data, int(np.median(lesson.data.times)))

@@ -105,4 +105,6 @@ def _sequence(model: SequenceModel, features: ItemFeatures) -> SequenceModel:
     least = model.bias.min() if len(model.bias) else 0.0
     out.vectors = np.concatenate([model.vectors, fresh])
     out.bias = np.concatenate([model.bias, np.full(len(fresh), least, dtype=np.float32)])
+    out.others = [_sequence(other, features) for other in model.others]
+    out._joined = None
     return out

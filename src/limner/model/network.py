@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from limner.errors import MissingExtra
+from limner.errors import ConfigError, MissingExtra
 from limner.events.batch import F64, I32
 from limner.model.protocol import F32
 from limner.model.sequences import Batch
@@ -57,12 +57,17 @@ class SequenceConfig:
     without a better value on what is held out before it ends; `update_passes`: over what is new in
     an update, and `distil` how much it holds on to the answers of before; `asked_later`: whether
     how long ago the newest moment was when it is asked is told;
+    `beyond`: what the moment after the next counts as a target beside it, the one after that the
+    square of it (see `sequences.beyond`); `hide`: the share of events that a training does not see,
+    others each time;
     `tokens`: moments a batch, padding included; `accumulate`: batches a step; `repeat_weight`:
     what a target counts that the user already had (1 = as much as a new one; families for repeats
     do those better); `half_life_days`: of the popularity in the output bias, and `popularity`
     whether there is one; `dropout`: by default the more, the more often the data is passed over
     (`sequence.dropout_of`); `holdout`: the share of users whose last moment is held out where
-    nothing else is given to stop on; `threads`: PyTorch's, at most; `device`: "cpu", "cuda", …;
+    nothing else is given to stop on; `members`: how many networks are trained, each from a seed of
+    its own, whose answers are averaged: better lists for as many times the work; `threads`:
+    PyTorch's, at most; `device`: "cpu", "cuda", …;
     `bfloat16`: matrix products in it.
     """
 
@@ -78,6 +83,8 @@ class SequenceConfig:
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
     dropout: float | None = None
+    hide: float = 0.0
+    beyond: float = 0.0
     repeat_weight: float = 0.5
     negatives: int = 2048
     full_softmax_below: int = 20_000
@@ -85,10 +92,35 @@ class SequenceConfig:
     popularity: bool = True
     asked_later: bool = True
     holdout: float = 0.05
+    members: int = 1
     threads: int = 1
     device: str = "cpu"
     bfloat16: bool = False
     seed: int = 0
+
+    def check(self, where: str = "") -> None:
+        """Raise ConfigError for a number that means nothing."""
+        least = {
+            "depth": 1, "length": 1, "passes": 1, "patience": 1, "update_passes": 1, "tokens": 1,
+            "accumulate": 1, "negatives": 1, "members": 1, "threads": 1, "distil": 0.0,
+            "weight_decay": 0.0, "repeat_weight": 0.0, "dropout": 0.0, "holdout": 0.0,
+            "hide": 0.0, "beyond": 0.0,
+        }  # fmt: skip
+        for name, low in least.items():
+            value = getattr(self, name)
+            high = 1.0 if name in ("dropout", "holdout", "hide") else math.inf
+            if value is not None and not low <= value < high:
+                asked = f"{low:g} or more" + (", below 1" if high == 1.0 else "")
+                raise ConfigError(
+                    f"sequence.{name} = {value} is out of range", where=where, mend=f"use {asked}"
+                )
+        for name in ("learning_rate", "half_life_days"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"sequence.{name} = {getattr(self, name)} is out of range",
+                    where=where,
+                    mend="use more than 0",
+                )
 
     @property
     def width(self) -> int:
@@ -472,8 +504,9 @@ def loss_of(
     weight = torch.from_numpy(batch.pair_weight).to(device)
     loss: Tensor = ((total - asked.own) * weight).sum() / weight.sum()
     for head, told in (("next_kind", batch.pair_kind), ("next_value", batch.pair_value)):
+        told = told[: batch.nearest]
         if params[head].shape[1] > 1 and told.any():
-            logits = (asked.states @ params[head])[asked.which].float()
+            logits = (asked.states @ params[head])[asked.which[: batch.nearest]].float()
             label = torch.from_numpy(told).to(device)
             loss = loss + ASIDE * torch.nn.functional.cross_entropy(logits, label)
     return loss

@@ -5,10 +5,11 @@ What it computes is in `network`, what it is trained on in `sequences`, how in `
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ from limner.model.network import (
 from limner.model.popularity import ages
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 from limner.model.report import page
-from limner.model.sequences import MINUTE, Moments, batch_of, by_length, chunks
+from limner.model.sequences import MINUTE, Moments, batch_of, beyond, by_length, chunks, hiding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,9 @@ LEAST_DROPOUT, MOST_DROPOUT = 0.2, 0.5
 
 _AT_ONCE = 2048
 """Items whose scores are summed at once."""
+
+APART = 1_000
+"""Between the seeds of two members, so that runs of neighbouring seeds share none."""
 
 CHECKED = 5_000
 """Users on whose held-out moments a training is judged after each pass, at most."""
@@ -101,6 +105,10 @@ class SequenceModel:
     """log(N · P(item | history)): 0 is chance.
 
     A history is read up to its last `length` moments; an empty one scores as popularity does.
+    With `config.members`, as many networks are trained from seeds of their own, and P is the
+    geometric mean of theirs, made to sum to 1 again (after Lakshminarayanan et al. 2017, who take
+    the arithmetic mean): what one believes by the chance of its seed the others do not confirm.
+    This object is the first of them, and `others` has the rest.
     `checkpoints`: a folder where an interrupted training goes on from. Raises MissingExtra where
     PyTorch is not installed.
     """
@@ -118,6 +126,8 @@ class SequenceModel:
         self.bias: F32 = np.zeros(0, dtype=np.float32)  # (N,)
         self.trained_to = -(2**62)  # newest event time learned from, µs
         self.curve = Curve()
+        self.others: list[SequenceModel] = []
+        self._joined: tuple[F32, F32] | None = None
 
     @property
     def name(self) -> str:
@@ -127,7 +137,8 @@ class SequenceModel:
     @property
     def parameters(self) -> int:
         """How many numbers it has learned."""
-        return sum(tensor.numel() for tensor in self.params.values())
+        own = sum(tensor.numel() for tensor in self.params.values())
+        return own + sum(other.parameters for other in self.others)
 
     def fit(
         self,
@@ -145,7 +156,16 @@ class SequenceModel:
         self.attributes = {name: list(values) for name, values in features.values.items()}
         self.kinds = np.unique(data.weights) if len(data.weights) else np.zeros(1)
         self.params = self._fresh(data, features)
-        self._train(data, features, progress, held=held)
+        members, self.others = self.config.members, []
+        self._train(data, features, _told(progress, 1, members), held=held)
+        for number in range(1, members):
+            other = copy.copy(self)
+            other.config = replace(self.config, members=1, seed=self.config.seed + APART * number)
+            other.checkpoints = self.checkpoints and self.checkpoints / f"member{number}"
+            other.others = []
+            other.fit(data, features, progress=_told(progress, number + 1, members), held=held)
+            self.others.append(other)
+        self._joined = None
 
     def update(self, data: Interactions, features: ItemFeatures, *, progress: Progress) -> None:
         """Continue at a low rate on the moments after the last one learned from.
@@ -159,10 +179,24 @@ class SequenceModel:
             self.fit(data, features, progress=progress)
             return
         self._grow(data.n_items, features)
-        self._train(data, features, progress, since=self.trained_to)
+        members = 1 + len(self.others)
+        self._train(data, features, _told(progress, 1, members), since=self.trained_to)
+        for number, other in enumerate(self.others, 2):
+            other.update(data, features, progress=_told(progress, number, members))
+        self._joined = None
 
     def embed(self, histories: Sequence[History]) -> F32:
-        """The vector U of each user, (n, D): the state after the last moment, else 0."""
+        """The vector U of each user, (n, D): the state after the last moment, else 0.
+
+        With several members theirs side by side, (n, D · members), so that scores follow from it.
+        """
+        own = self._embed(histories)
+        if not self.others:
+            return own
+        return np.concatenate([own, *(other._embed(histories) for other in self.others)], axis=1)
+
+    def _embed(self, histories: Sequence[History]) -> F32:
+        """The states of this member alone, (n, D)."""
         torch = torch_()
         out = np.zeros((len(histories), self.config.width), dtype=np.float32)
         rows = [row for row, history in enumerate(histories) if len(history)]
@@ -176,27 +210,29 @@ class SequenceModel:
     def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
         """Scores (n, N) or (n, len(items))."""
         states = self.embed(histories)
+        vectors, bias = self._common()
         if items is not None:
-            some: F32 = states @ self.vectors[items].T + self.bias[items]
-            return some + (math.log(len(self.bias)) - self._partition(states))[:, None]
-        scores: F32 = states @ self.vectors.T
-        scores += self.bias
+            some: F32 = states @ vectors[items].T + bias[items]
+            return some + (math.log(len(bias)) - self._partition(states))[:, None]
+        scores: F32 = states @ vectors.T
+        scores += bias
         top = scores.max(axis=1, keepdims=True, initial=-np.inf)
         if scores.size:
             total = top[:, 0] + np.log(np.exp(scores - top).sum(axis=1))
-            scores += np.float32(math.log(len(self.bias))) - total[:, None]
+            scores += np.float32(math.log(len(bias))) - total[:, None]
         return scores
 
     def _partition(self, states: F32) -> F32:
         """Log Σ exp(state · vector + bias) over all items, (n,), without the table of them."""
+        vectors, bias = self._common()
         across = np.ascontiguousarray(states.T)
-        most = float(self.bias.max(initial=-np.inf))
-        popular = np.exp(self.bias - most)
+        most = float(bias.max(initial=-np.inf))
+        popular = np.exp(bias - most)
         top = np.full(len(states), -np.inf, dtype=np.float32)
         total = np.zeros(len(states), dtype=np.float32)
-        for start in range(0, len(self.vectors), _AT_ONCE):
+        for start in range(0, len(vectors), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
-            logits = self.vectors[rows] @ across  # (rows, n), in the cache of the processor
+            logits = vectors[rows] @ across  # (rows, n), in the cache of the processor
             above = np.maximum(top, logits.max(axis=0))
             logits -= above
             np.exp(logits, out=logits)
@@ -205,6 +241,21 @@ class SequenceModel:
         out: F32 = top + np.log(total) + np.float32(most)
         return out
 
+    def _common(self) -> tuple[F32, F32]:
+        """What U is multiplied by and what is added to it for the logits: (N, D · members), (N,).
+
+        With several members the means of theirs.
+        """
+        if not self.others:
+            return self.vectors, self.bias
+        if self._joined is None:
+            members = [self, *self.others]
+            wide: F32 = np.concatenate([member.vectors for member in members], axis=1)
+            wide /= np.float32(len(members))
+            bias: F32 = np.mean([member.bias for member in members], axis=0, dtype=np.float32)
+            self._joined = wide, bias
+        return self._joined
+
     def attribute(self, history: History, items: I64) -> F64:
         """About what each event adds to the score of each of `items`, (k, n): gradient × input.
 
@@ -212,17 +263,23 @@ class SequenceModel:
         2016); it ranks events, and deletion says what they are worth. 0 for what is not read.
         One pass forward and one back, over as many copies of the history as there are items.
         """
+        if not len(history):
+            return np.zeros((len(items), 0))
+        vectors, bias = self._common()
+        shares = _softmax(self.embed([history]) @ vectors.T + bias)[0]
+        members = [self, *self.others]
+        found: F64 = np.mean([m._attribute(history, items, shares) for m in members], axis=0)
+        return found
+
+    def _attribute(self, history: History, items: I64, shares: F32) -> F64:
+        """(k, n): of this member's logits of `items`, less the mean by `shares` of all."""
         torch = torch_()
         out = np.zeros((len(items), len(history)))
-        if not len(history):
-            return out
         with threads(1), torch.enable_grad():
             read = self._read([history])
             k, (n, d) = len(items), read.events.shape
             events = read.events.detach().expand(k, n, d).reshape(k * n, d).requires_grad_()
             state = self._after(read.times(k), events)
-            u = state.detach().numpy()[0]
-            shares = _softmax((self.vectors @ u + self.bias)[None])[0]
             towards = torch.from_numpy(self.vectors[items] - shares @ self.vectors)
             (gradient,) = torch.autograd.grad(state, events, towards)
             added = (gradient * events).sum(dim=1).detach().view(k, n).numpy()
@@ -231,17 +288,23 @@ class SequenceModel:
 
     def next(self, histories: Sequence[History]) -> list[Next]:
         """What each of these users does next, besides with which item."""
-        states = self.embed(histories)
-        kinds = _softmax(states @ self.params["next_kind"].numpy())
-        values = _softmax(states @ self.params["next_value"].numpy())
+        kinds, values = (
+            np.mean([m._told_next(head, histories) for m in (self, *self.others)], axis=0)
+            for head in ("next_kind", "next_value")
+        )
         expected = values @ np.arange(values.shape[1])
         return [
             Next(dict(zip(self.kinds.tolist(), row, strict=True)), value)
             for row, value in zip(kinds.tolist(), expected.tolist(), strict=True)
         ]
 
+    def _told_next(self, head: str, histories: Sequence[History]) -> F32:
+        return _softmax(self._embed(histories) @ self.params[head].numpy())
+
     def save(self, folder: Path) -> None:
-        """Write `weights.safetensors`, `meta.json`, and `training.html` for people."""
+        """Write `weights.safetensors`, `meta.json`, and `training.html` for people; the same of
+        each further member in a folder of its own.
+        """
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -262,6 +325,8 @@ class SequenceModel:
             },
         )
         (folder / "training.html").write_text(self.report(), encoding="utf-8")
+        for number, other in enumerate(self.others, 1):
+            other.save(folder / f"member{number}")
 
     def report(self) -> str:
         """The last training on one page of HTML."""
@@ -300,6 +365,11 @@ class SequenceModel:
             raise ModelError(
                 f"cannot be read: {error}", where=str(path), mend="train again: limner train"
             ) from error
+        self.others, self._joined = [], None
+        for number in range(1, self.config.members):
+            other = copy.copy(self)
+            other.load(folder / f"member{number}")
+            self.others.append(other)
 
     # ------------------------------------------------------------ inside
 
@@ -450,6 +520,10 @@ class SequenceModel:
             batch = batch_of(moments, pieces[which], keep=keep, rng=rng)
             if not len(batch.pair_item):
                 return None
+            if config.hide:
+                batch = hiding(batch, config.hide, rng)
+            if config.beyond:
+                batch = beyond(batch, config.beyond)
             params = self.params
             if touched is not None:  # rows that nothing new touches stay as they are
                 rows = torch.where(touched, params["items"], params["items"].detach())
@@ -542,7 +616,7 @@ class SequenceModel:
         had = any(np.isin(truth.items[row], histories[row].items).any() for row in chosen.tolist())
         for start in range(0, len(chosen), 256):
             part = chosen[start : start + 256].tolist()
-            scores = self.embed([histories[row] for row in part]) @ self.vectors.T + self.bias
+            scores = self._embed([histories[row] for row in part]) @ self.vectors.T + self.bias
             for line, row in zip(scores, part, strict=True):
                 if not had:
                     line[histories[row].items] = -np.inf
@@ -600,6 +674,13 @@ def dropout_of(passes: int) -> float:
     """
     share = (passes - LEAST_PASSES) / (MOST_PASSES - LEAST_PASSES)
     return LEAST_DROPOUT + (MOST_DROPOUT - LEAST_DROPOUT) * min(max(share, 0.0), 1.0)
+
+
+def _told(progress: Progress, number: int, of: int) -> Progress:
+    """`progress` that says which member it is of, where there are several."""
+    if of == 1:
+        return progress
+    return lambda stage, done, total: progress(f"{stage}, {number} of {of}", done, total)
 
 
 def _copied(params: Params) -> Params:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from limner.model.popularity import first_times
 from limner.model.protocol import F32, Interactions
 
 MINUTE = 60.0 * SECOND
+
+HORIZON = 3
+"""Moments ahead that count as targets where not only the next does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Batch:
     pair_weight: F32  # (P,)
     pair_kind: I64  # (P,)
     pair_value: I64  # (P,)
+    nearest: int  # so many of the pairs, the first ones, are of the next moment
 
 
 def batch_of(
@@ -158,4 +162,36 @@ def batch_of(
         weight[counted],
         moments.kinds[target],
         moments.values[target],
+        len(target),
+    )
+
+
+def hiding(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
+    """The batch with about this share of its events, drawn anew each time, not to be seen.
+
+    They stay targets. A history with gaps is as likely a one: nothing is to rest on one event.
+    """
+    seen = rng.random(len(batch.bag_items)) >= share
+    return replace(batch, bag_weights=batch.bag_weights * seen.astype(np.float32))
+
+
+def beyond(batch: Batch, fade: float) -> Batch:
+    """The batch with pairs of each moment and those after its next, up to `HORIZON` ahead.
+
+    Each counts `fade` times what it would one moment nearer. Where the order of a few events is
+    chance (bought on one day, told later), what comes soon tells as much as what comes next.
+    """
+    wide = batch.minutes.shape[1]
+    place = batch.pair_token % wide
+    every = [np.arange(len(place))]
+    every += [np.flatnonzero(place >= back) for back in range(1, HORIZON)]
+    back = np.repeat(np.arange(HORIZON), [len(rows) for rows in every])
+    rows = np.concatenate(every)
+    return replace(
+        batch,
+        pair_token=batch.pair_token[rows] - back,
+        pair_item=batch.pair_item[rows],
+        pair_weight=batch.pair_weight[rows] * (fade**back).astype(np.float32),
+        pair_kind=batch.pair_kind[rows],
+        pair_value=batch.pair_value[rows],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from limner.model.network import SequenceConfig
 from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
 from limner.model.sequence import SequenceModel
 
+DEFAULT = SequenceConfig()
+
 SMALL = 15_000
 """Items up to which ease and transitions are among the families."""
 MOMENTS = 4
@@ -22,11 +25,13 @@ QUESTIONS = 6_000
 """How often, and at most how many times in all, the blend's weights are asked what comes next."""
 
 
-def families(features: ItemFeatures, *, seed: int = 0, sequence: bool = True) -> dict[str, Model]:
+def families(
+    features: ItemFeatures, *, seed: int = 0, sequence: SequenceConfig | None = DEFAULT
+) -> dict[str, Model]:
     """One new model of each family that can work here, by name.
 
     Without attributes or content vectors there is no content part; without PyTorch (the extra
-    `model`), or where `sequence` is False, no sequence part, and PyTorch is not loaded: the weights
+    `model`), or where `sequence` is None, no sequence part, and PyTorch is not loaded: the weights
     of the others are then learned without it. In large catalogues ease and transitions take minutes
     to solve, and no set of baskets has shown that they are worth it.
     """
@@ -37,8 +42,8 @@ def families(features: ItemFeatures, *, seed: int = 0, sequence: bool = True) ->
             continue  # learns from lists and rewards, not from interactions
         if name == "sequence":
             found = map(importlib.util.find_spec, ("torch", "safetensors"))
-            if sequence and all(found):
-                out[name] = SequenceModel(SequenceConfig(seed=seed))
+            if sequence is not None and all(found):
+                out[name] = SequenceModel(replace(sequence, seed=sequence.seed + seed))
         elif name in ("ease", "transitions"):
             if not large:
                 out[name] = make()

@@ -16,7 +16,7 @@ from limner.events.batch import DAY
 from limner.model.network import Kind, SequenceConfig, encode, log_partition, new_params
 from limner.model.protocol import History, Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
-from limner.model.sequences import Moments, batch_of, chunks
+from limner.model.sequences import Moments, batch_of, beyond, chunks, hiding
 
 torch = pytest.importorskip("torch")
 
@@ -409,3 +409,41 @@ def test_three_events_by_gradient_hold_what_deletion_finds() -> None:
         chance.append(falls[rng.permutation(len(history))[:3]].max())
     assert sum(ours) >= 0.9 * sum(best)
     assert sum(chance) < 0.6 * sum(best)
+
+
+def test_beyond_the_next_moment_targets_count_less_and_stay_within_their_user() -> None:
+    data, _ = cycle(users=3, length=5)
+    moments = Moments.of(data, 1.0)
+    plain = batch_of(moments, chunks(moments, 100))
+    found = beyond(plain, 0.5)
+    assert found.nearest == len(plain.pair_item) == 12
+    np.testing.assert_array_equal(found.pair_token[:12], plain.pair_token)
+    first = found.pair_token == 0  # the first moment of the first user, who goes 0, 1, 2, 3, 4
+    np.testing.assert_array_equal(found.pair_item[first], [1, 2, 3])
+    np.testing.assert_allclose(found.pair_weight[first], [1.0, 0.5, 0.25])
+    last = found.pair_token == 3
+    np.testing.assert_array_equal(found.pair_item[last], [4])
+    assert len(found.pair_item) == 3 * (4 + 3 + 2)
+
+
+def test_what_is_hidden_is_not_seen_but_stays_a_target() -> None:
+    data, _ = cycle(users=40)
+    moments = Moments.of(data, 1.0)
+    plain = batch_of(moments, chunks(moments, 100))
+    found = hiding(plain, 0.25, np.random.default_rng(0))
+    assert (found.bag_weights == 0).mean() == pytest.approx(0.25, abs=0.05)
+    np.testing.assert_array_equal(found.pair_item, plain.pair_item)
+
+
+def test_with_hidden_events_and_later_targets_order_is_still_learned() -> None:
+    data, features = cycle()
+    config = SequenceConfig(
+        passes=12, weight_decay=0.0, repeat_weight=1.0, hide=0.1, beyond=0.3, dropout=0.1
+    )
+    model = SequenceModel(config)
+    model.fit(data, features, progress=silent)
+    histories = [data.history(user, 10 * DAY) for user in range(30)]
+    order = (-model.score(histories)).argsort(axis=1)[:, :2]
+    best = [(h.items[-1] + 1) % 30 for h in histories]
+    assert (order[:, 0] == best).mean() > 0.9
+    assert (order[:, 1] == [(item + 1) % 30 for item in best]).mean() > 0.5
