@@ -168,6 +168,18 @@ def test_every_endpoint_has_a_section_and_every_section_an_endpoint(
     assert documented == set(operations(openapi))
 
 
+def test_each_duty_names_a_command_and_an_endpoint_that_exist(openapi: dict[str, Any]) -> None:
+    there = {f"{verb.upper()} {path}" for path, verbs in openapi["paths"].items() for verb in verbs}
+    duties = re.findall(r"^\| ((?:DSA|GDPR) .+) \|$", page("duties.md"), re.MULTILINE)
+    assert len(duties) >= 10
+    for row in duties:
+        duty, _, command, endpoint = [cell.strip() for cell in row.split(" | ")]
+        assert command.strip("`").removeprefix("limner ") in cli.commands, duty
+        assert endpoint.strip("`") in there, duty
+    articles = set(re.findall(r"\b(15|16|17|20|21|22|27|38)\b", " ".join(duties)))
+    assert articles >= {"15", "16", "17", "21", "22", "27", "38"}
+
+
 def test_every_parameter_of_an_endpoint_is_documented(openapi: dict[str, Any]) -> None:
     texts = sections(page("http.md"), 3)
     for name, operation in operations(openapi).items():

@@ -56,6 +56,7 @@ from limner.events.log import Position
 from limner.events.meant import Amendments
 from limner.events.norms import Norms
 from limner.events.raw import ALIAS, DELETE_ITEM, ITEM, USER, Refused
+from limner.explain.parameters import Parameters, parameters
 from limner.explain.slots import SlotExplained
 from limner.explain.why import Why
 from limner.model import registry
@@ -65,6 +66,7 @@ from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
 from limner.profile import facets, portrait
 from limner.profile.changes import KINDS, Change, Changes, Subscription
+from limner.profile.choices import Choices, choices_of, declared
 from limner.profile.facet import duration
 from limner.profile.facets.vector import VECTOR, UserVector
 from limner.profile.follow import Following
@@ -417,6 +419,34 @@ class Limner:
         """Say what is declared of a user; attributes not named keep what was said before."""
         return self._put(USER, {"user_id": user_id}, attributes, at)
 
+    def choices(self, user_id: str) -> Choices:
+        """What a user chose of their own portrait. Raises NotFound for an unknown user."""
+        with self.writer.lock:
+            return choices_of(self.state, self.known_row(user_id))
+
+    def choose(
+        self,
+        user_id: str,
+        *,
+        personalised: bool | None = None,
+        off: Iterable[str] = (),
+        on: Iterable[str] = (),
+        wrong: Iterable[str] = (),
+        right: Iterable[str] = (),
+    ) -> Choices:
+        """Record choices of a user, durably, and return all that hold.
+
+        Slots ("section.name") are turned `off` and `on` again, or marked `wrong`, which leaves them
+        out until something new supports them, and `right` again. Without `personalised` lists are
+        what is popular, trending and new. Raises UsageError for what is no slot's name.
+        """
+        said = declared(
+            self.state.facets, personalised=personalised, off=off, on=on, wrong=wrong, right=right
+        )
+        if said:
+            self.put_user(user_id, said)
+        return self.choices(user_id)
+
     def delete_item(self, item_id: str) -> Recorded:
         """Take an item out of all recommendations; what was done with it stays."""
         return self._put(DELETE_ITEM, {"item_id": item_id}, {}, None)
@@ -655,7 +685,10 @@ class Limner:
                 row = 0 if len(state) else -1
                 # neither other users' later events nor a later model may show through (law 4)
                 everybody, vector = Population(), False
-            seen = portrait.read(state, row, everybody, now, user_id=user_id, shown=shown)
+            choices = choices_of(self.state, self.known_row(user_id))  # of now, also in the past
+            seen = portrait.read(
+                state, row, everybody, now, user_id=user_id, shown=shown, choices=choices
+            )
             seen = asking.with_own_ids(self, seen)
             history = history_of(state, row, now)
         scorer = self.scorer() if vector else None
@@ -921,6 +954,13 @@ class Limner:
     def families(self) -> dict[str, dict[str, float]]:
         """The families that lists can be made by; of a trained one its weight in each task."""
         return listing.families(self)
+
+    def parameters(self, scenario: str = "") -> Parameters:
+        """The main parameters of lists in plain words, and how a user can change them.
+
+        Raises UsageError for a scenario that is not configured.
+        """
+        return parameters(listing.settings(self, scenario, None, None, {}), self.families())
 
     # -- the data subject's rights -----------------------------------------------------------
 

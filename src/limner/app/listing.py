@@ -22,6 +22,7 @@ from limner.explain.reasons import explained
 from limner.explain.why import Why, why
 from limner.model.blend import TASKS
 from limner.model.protocol import History
+from limner.profile.choices import choices_of
 from limner.recommend.attribution import Attribution, attributed
 from limner.recommend.bandit import Posterior
 from limner.recommend.families import LIVE, Mixture
@@ -33,6 +34,12 @@ from limner.recommend.similar import By, SimilarItems, similar
 
 if TYPE_CHECKING:
     from limner.app.limner import Limner
+
+
+EVERYBODYS = ("popular", "trending", "new")
+"""The families that know nothing of who asks."""
+
+IMPERSONAL = "not personalised, as this user chose: what is popular, trending and new"
 
 
 class Asked(TypedDict, total=False):
@@ -104,17 +111,30 @@ def recommend(
 ) -> Recommendations:
     """`Limner.recommend`."""
     config = settings(app, scenario, by, n, asked)
+    with app.writer.lock:
+        personalised = choices_of(app.state, app._row(user_id)).personalised
+    if not personalised:
+        config = impersonal(config)
 
     def history() -> History:
-        return history_of(app.state, app._row(user_id), app.now())
+        return history_of(app.state, app._row(user_id) if personalised else -1, app.now())
 
     posterior = None
     if log and config.explore.policy != "off":
         posterior = app.exploring.posterior(config.explore)
     listed, contexts = _made(app, config, history, user_id, scenario, explain, posterior)
+    if not personalised:
+        listed = replace(listed, note="; ".join(filter(None, (IMPERSONAL, listed.note))))
     if log:
         _log(app, listed, contexts)
     return listed
+
+
+def impersonal(config: RecommendConfig) -> RecommendConfig:
+    """The settings of a list that is the same for everybody: of such families alone."""
+    named = tuple(name for name in config.families if name in EVERYBODYS)
+    explore = replace(config.explore, policy="off")
+    return replace(config, families=named or EVERYBODYS, explore=explore)
 
 
 def for_session(
@@ -291,13 +311,17 @@ def why_(
     config = settings(app, scenario, by, None, asked)
     scorer = app.scorer()
     with app.writer.lock:
-        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
         row = app.known_row(user_id)
+        personalised = choices_of(app.state, row).personalised
+        if not personalised:
+            config = impersonal(config)
+        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
         item = app.state.catalog.ids.code(item_id)
         if item < 0:
             raise NotFound(f"item {item_id!r} is not known", mend="check the id")
-        history = history_of(app.state, row, app.now())
-        return why(app.state, history, scores, config, item, user_id=user_id)
+        history = history_of(app.state, row if personalised else -1, app.now())
+        found = why(app.state, history, scores, config, item, user_id=user_id)
+    return found if personalised else replace(found, text=f"{found.text}; {IMPERSONAL}")
 
 
 def families(app: Limner) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from limner import __version__
 from limner.cli.ask import attribution, portrait, recommend, similar, why
 from limner.cli.audience import audience, population
 from limner.cli.bench import bench
+from limner.cli.choose import choose, parameters
 from limner.cli.evaluate import evaluate
 from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.items import items
@@ -47,6 +48,7 @@ for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
     topics, label, items, bench, update, models, attribution, similar,
+    choose, parameters,
 ):  # fmt: skip
     cli.add_command(_command)
 

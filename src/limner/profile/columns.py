@@ -22,7 +22,7 @@ from limner.events.matching import Column, numbers
 from limner.profile.facet import duration
 from limner.profile.facets.affinity import Affinity
 from limner.profile.facets.counting import Count, Frequency, Histogram, Recency
-from limner.profile.facets.declared import NAMES, VALUES, Declared
+from limner.profile.facets.declared import NAMES, RESERVED, VALUES, Declared
 from limner.profile.facets.history import History
 from limner.profile.facets.keyed import HOURS, keys_of
 from limner.profile.facets.money import PriceLevel, Rate, Sum
@@ -95,7 +95,11 @@ def _(facet: Declared, users: Users) -> Offer:
         )
 
     names = users.vocabulary(NAMES).values
-    return {path_of(config, name): partial(read, code) for code, name in enumerate(names) if name}
+    return {
+        path_of(config, name): partial(read, code)
+        for code, name in enumerate(names)
+        if name and not name.startswith(RESERVED)
+    }
 
 
 @offered.register

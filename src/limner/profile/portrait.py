@@ -11,6 +11,7 @@ import numpy as np
 from limner.events.batch import DAY, I64, EventBatch
 from limner.events.log import Position
 from limner.profile import standing
+from limner.profile.choices import Choices
 from limner.profile.events import Events
 from limner.profile.facet import SECTIONS, Facet, Reader, Slot
 from limner.profile.population import Population, StateView
@@ -99,10 +100,12 @@ def read(
     *,
     user_id: str,
     shown: Mapping[str, Sequence[Slot]] | None = None,
+    choices: Choices | None = None,
 ) -> Portrait:
     """A user's portrait; a user without a row (−1) has empty sections.
 
-    Facets that are in `shown` say what they said when they were last refreshed.
+    Facets that are in `shown` say what they said when they were last refreshed. What the user's
+    `choices` hide is neither shown nor do labels and standings rest on it.
     """
     sections: dict[str, dict[str, Slot]] = {name: {} for name in SECTIONS}
     if row >= 0:
@@ -111,11 +114,14 @@ def read(
         for facet in state.facets:
             kept = (shown or {}).get(facet.name)
             found.extend(facet.read(view, now) if kept is None else kept)
+        if choices is not None:
+            found = [slot for slot in found if not choices.hides(slot)]
         for label in state.labels:
             kept = (shown or {}).get(label.name)
             found.extend(label.of(found, now) if kept is None else kept)
         for slot in (*found, *standing.slots(view, population, now, found)):
-            sections[slot.section][slot.name] = slot
+            if choices is None or not choices.hides(slot):
+                sections[slot.section][slot.name] = slot
     return Portrait(
         user_id,
         now,

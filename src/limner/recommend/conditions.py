@@ -15,6 +15,7 @@ from limner.events.batch import DAY, Bool
 from limner.events.expression import Field, Part, parse, problem, unknown
 from limner.events.matching import Column, matches, numbers
 from limner.model.protocol import History
+from limner.profile.choices import choices_of
 from limner.profile.facets.declared import NAMES, VALUES, Declared
 from limner.profile.state import ProfileState
 from limner.recommend.crowd import BOUGHT, crowd
@@ -98,7 +99,9 @@ def _declared(part: Part, state: ProfileState, history: History) -> Column:
     if facet is not None and history.row >= 0:
         keys, values = state.pools[facet.name].entries(history.row)
         found = np.flatnonzero(keys == names.code(part.text))
-        text = texts.values[values["value"][found[0]]] if len(found) else None
+        since = choices_of(state, history.row).since(f"{facet.config.section}.{part.text}")
+        if len(found) and since is not None and values["t"][found[0]] > since:
+            text = texts.values[values["value"][found[0]]]
     if text is None and names.code(part.text) < 0 and len(names):
         raise unknown(part, "attribute that is declared of anybody", filter(None, names.values))
     known = np.array([text is not None])

@@ -18,9 +18,11 @@ from limner.errors import UsageError
 from limner.events.batch import DAY, F64, I64, Bool
 from limner.model.blend import FAMILIES, Task
 from limner.model.protocol import History
+from limner.profile.choices import Choices, choices_of
 from limner.profile.facets.affinity import Affinity
-from limner.profile.facets.declared import Declared
+from limner.profile.facets.declared import NAMES, RESERVED, Declared
 from limner.profile.facets.taste import InterestVector, unit
+from limner.profile.merge import NEVER
 from limner.profile.population import Population
 from limner.profile.standing import everything as standing_of
 from limner.profile.state import ProfileState
@@ -206,10 +208,11 @@ def _portrait(of: Mixture, history: History) -> F64:
         return out
     taste = next((f for f in state.facets if isinstance(f, InterestVector)), None)
     newest = history.times.max()
-    if taste is not None:
+    choices = choices_of(state, history.row)
+    if taste is not None and (counts := _allowed(choices, taste, history)).any():
         vectors = vectors_of(state)
         sums = [
-            weights @ vectors[history.items].astype(np.float64)
+            (weights * counts) @ vectors[history.items].astype(np.float64)
             for weights in taste.weights_of(history.times, newest, history.weights)
         ]
         out += vectors @ unit(np.stack(sums)).sum(axis=0) / len(sums)
@@ -220,6 +223,9 @@ def _portrait(of: Mixture, history: History) -> F64:
         if isinstance(facet, Affinity) and facet.path.startswith("item.")
     ]
     for facet, name in leanings:
+        counts = _allowed(choices, facet, history)
+        if not counts.any():
+            continue
         codes = catalog.codes_now(name)
         size = int(codes.max(initial=-1)) + 2  # the last place is for unknown values
         codes[codes < 0] = size - 1
@@ -227,10 +233,18 @@ def _portrait(of: Mixture, history: History) -> F64:
         usual /= usual.sum()
         for half_life in reversed(facet.weight.half_lives):
             worth = np.maximum(history.weights, 0) * np.exp2((history.times - newest) / half_life)
+            worth *= counts
             own = np.bincount(codes[history.items], worth, minlength=size)
             ratio = np.log((own + USUAL * usual) / ((own.sum() + USUAL) * usual))
             ratio[-1] = 0.0
             out += ratio[codes] * (LEANING / (2 * len(leanings)))
+    return out
+
+
+def _allowed(choices: Choices, facet: InterestVector | Affinity, history: History) -> Bool:
+    """Which events a slot's facet may rest on by the user's choices, (n,)."""
+    since = choices.since(f"{facet.config.section}.{facet.name}")
+    out: Bool = np.zeros(len(history), bool) if since is None else history.times > since
     return out
 
 
@@ -273,17 +287,24 @@ def groups_of(
     out: dict[str, Bool] = {}
     if history.row < 0:
         return out
+    choices = choices_of(state, history.row)
     declared = next((facet for facet in state.facets if isinstance(facet, Declared)), None)
     if declared is not None:
         pool = state.pools[declared.name]
         keys, values = pool.entries(history.row)
         rows, every, theirs = pool.every()
+        names = state.vocabulary(NAMES).values
+        said = dict(zip(keys.tolist(), values["t"].tolist(), strict=True))
         for key, value in zip(keys.tolist(), values["value"].tolist(), strict=True):
+            since = choices.since(f"{declared.config.section}.{names[key]}")
+            if names[key].startswith(RESERVED) or since is None or said[key] <= since:
+                continue
             same = np.zeros(state.rows.size, dtype=bool)
             same[rows[(every == key) & (theirs["value"] == value)]] = True
             if same.sum() > 1:
-                out[f"declared {key}"] = same
-    if population is not None and population.clusters is not None and len(history):
+                out[f"declared {names[key]}"] = same
+    clustered = choices.since("interests.cluster") == NEVER
+    if clustered and population is not None and population.clusters is not None and len(history):
         codes = _cluster_of(state, population, history.now)
         if codes[history.row] >= 0:
             out["cluster"] = codes == codes[history.row]

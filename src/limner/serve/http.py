@@ -26,7 +26,7 @@ from limner.profile.writer import Recorded
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.recommend.similar import By, SimilarItems
-from limner.serve import audiences, cleaning, models, times
+from limner.serve import audiences, choosing, cleaning, models, times
 from limner.serve.answers import (
     Accepted,
     Evidence,
@@ -442,6 +442,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.include_router(times.router)
     out.include_router(cleaning.router)
     out.include_router(models.router)
+    out.include_router(choosing.router)
     out.include_router(health)
     out.add_exception_handler(LimnerError, _on_limner_error)
     out.add_exception_handler(HTTPException, _on_http_error)

@@ -14,11 +14,13 @@ from limner.app import Erased, Models, Run, Standing
 from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
+from limner.explain.parameters import Parameter, Parameters
 from limner.explain.reasons import Reason
 from limner.explain.slots import SlotExplained
 from limner.explain.why import Why
 from limner.model.registry import Act, Difference
 from limner.profile.changes import Changes
+from limner.profile.choices import Choices
 from limner.profile.interaction import Interaction, Together
 from limner.profile.portrait import Portrait, SlotThen
 from limner.recommend.attribution import Attribution, Outcome
@@ -178,6 +180,12 @@ _REFUSED = {
     "import_id": 3,
 }
 
+_PARAMETER = {
+    "name": "frequency",
+    "means": "what you buy again and again, and when it is due",
+    "weights": {"next": 1.2, "new": 0.0},
+}
+
 EXAMPLES: Mapping[type[Any], Any] = {
     Accepted: {"added": 1, "repeated": 0, "refused": [], "as_of": 1_469_308},
     CleaningReport: {
@@ -305,6 +313,12 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "removed": {"unavailable": 2},
         "model": "000001",
         "note": "",
+    },
+    Choices: {"personalised": True, "off": ["value.spend"], "wrong": {"basic.age": _NOON}},
+    Parameter: _PARAMETER,
+    Parameters: {
+        "parameters": [_PARAMETER],
+        "change": ["ask for lists that are not personalised"],
     },
     SimilarItem: _SIMILAR,
     SimilarItems: {

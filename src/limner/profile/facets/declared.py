@@ -15,6 +15,8 @@ from limner.profile.pool import MapSpec
 
 VALUES = "declared.value"
 NAMES = "declared.name"
+RESERVED = "$"
+"""What names of attributes begin with that are choices of the user, and no slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Declared:
         slots = []
         for index in np.argsort([names[key] for key in keys]).tolist():
             attribute, text = names[keys[index]], texts[values["value"][index]]
+            if attribute.startswith(RESERVED):
+                continue
             said_at = int(values["t"][index])
             slots.append(
                 self.config.slot(
