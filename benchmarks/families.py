@@ -43,6 +43,7 @@ from limner.metrics.intervals import bootstrap_interval, paired_bootstrap
 from limner.metrics.ranking import hit_rate, hits, ndcg, top_k
 from limner.metrics.splits import Truth
 from limner.model.blend import TASKS, Blend, Task, candidate_ndcg, candidates, learn_weights
+from limner.model.network import SequenceConfig
 from limner.model.protocol import F32, History, Interactions, ItemFeatures
 from limner.model.training import families, fit_before, questions
 from limner.recommend.families import LIVE, Mixture
@@ -217,7 +218,8 @@ def fitted(
     would have added there.
     """
     learn, test = shop.cutoffs
-    models = families(shop.features, sequence=sequence)
+    wanted = SequenceConfig() if sequence else None
+    models = families(shop.features, sequence=wanted)
     past = shop.data.before(test)
     if shop.baskets:
         blend = fit_before(past, shop.features, cutoff=learn, models=models, progress=progress)

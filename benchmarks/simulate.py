@@ -264,7 +264,7 @@ def learned(arm: str, log: Log, world: World, features: ItemFeatures, seed: int)
     """What an arm scores by, from all it has seen."""
     data = log.interactions(world.shop.users, world.shop.items)
     if arm in ("greedy", "thompson", "linucb"):
-        models = families(features, seed=seed, sequence=False)
+        models = families(features, seed=seed, sequence=None)
         return fit_all(data, features, models=models, seed=seed, progress=quiet)
     trunk = SequenceModel(SequenceConfig(depth=1, passes=4, length=30, seed=seed, holdout=0.0))
     trunk.fit(data, features, progress=quiet)
