@@ -106,7 +106,7 @@ class Policy:
                 "nothing that was shown earned anything, so there is nothing to learn",
                 mend="log lists (log = true) and send their recommendation_id with what follows",
             )
-        states = torch.from_numpy(self.trunk.embed(decisions.histories)[decisions.owner])
+        states = torch.from_numpy(self._states(decisions.histories)[decisions.owner])
         items = torch.from_numpy(decisions.items.astype(np.int64))
         rewards = torch.from_numpy(decisions.rewards.astype(np.float32))
         given = torch.log(torch.from_numpy(decisions.propensities.astype(np.float32)))
@@ -152,7 +152,7 @@ class Policy:
         """Scores (n, N) or (n, len(items))."""
         torch = torch_()
         with torch.no_grad():
-            states = torch.from_numpy(self.trunk.embed(histories))
+            states = torch.from_numpy(self._states(histories))
             out: F32 = log_policy(self.params, states, *self._plain()).numpy()
         out = out + np.float32(np.log(max(out.shape[1], 1)))
         return out if items is None else out[:, items]
@@ -184,6 +184,10 @@ class Policy:
             raise ModelError(
                 f"cannot be read: {error}", where=str(folder), mend="train again: limner train"
             ) from error
+
+    def _states(self, histories: Sequence[History]) -> F32:
+        """The states it stands on, those of the model's first member, (n, D)."""
+        return self.trunk.embed(histories)[:, : self.trunk.vectors.shape[1]]
 
     def _plain(self) -> tuple[Tensor, Tensor]:
         torch = torch_()

@@ -142,6 +142,14 @@ def test_it_is_saved_as_a_part_of_a_blend(trunk: SequenceModel, tmp_path: Path) 
         Policy().load(tmp_path / "policy")
 
 
+def test_of_a_model_with_several_members_it_stands_on_the_first() -> None:
+    several = SequenceModel(SequenceConfig(depth=1, passes=1, members=2))
+    several.fit(logged(propensities=True)[1], FEATURES, progress=silent)
+    policy = Policy(several, PolicyConfig(passes=1))
+    policy.learn(logged(propensities=True)[0], progress=silent)
+    assert policy.score([had(0)]).shape == (1, N)
+
+
 def test_a_log_without_rewards_is_refused(trunk: SequenceModel) -> None:
     none = Decisions(
         [had(0)], np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1), np.ones(1)
