@@ -485,8 +485,12 @@ def loss_of(
     asked: Asked,
     batch: Batch,
     candidates: Candidates,
+    *,
+    partition: Tensor | None = None,
 ) -> Tensor:
     """Weighted mean over the pairs of −log softmax(target | history).
+
+    `partition` (T,): log Σ exp of the logits of a full softmax, where somebody built them already.
 
     Where there is more to tell than items, plus `ASIDE` times the mean of the same of the targets'
     kinds and of their values. Sampled candidates are corrected by their log proposal, the target
@@ -495,7 +499,9 @@ def loss_of(
     torch = torch_()
     device = asked.own.device
     if candidates.cumulative is None:
-        total = log_partition(asked.states, asked.pool, asked.bias)[asked.which]
+        if partition is None:
+            partition = log_partition(asked.states, asked.pool, asked.bias)
+        total = partition[asked.which]
     else:
         shift = torch.from_numpy(candidates.log_proposal[asked.drawn]).to(device)
         bias = asked.bias - shift - math.log(config.negatives)
@@ -546,11 +552,11 @@ def log_partition(states: Tensor, pool: Tensor, bias: Tensor) -> Tensor:
     return found
 
 
-def divergence(known: Tensor, logits: Tensor) -> Tensor:
-    """Mean over states of KL(softmax of `known` ‖ softmax of `logits`), both (T, K)."""
+def divergence(known: Tensor, log_shares: Tensor) -> Tensor:
+    """Mean over states of KL(softmax of `known` ‖ exp of `log_shares`), both (T, K)."""
     functional = torch_().nn.functional
     loss: Tensor = functional.kl_div(
-        logits.float().log_softmax(dim=1), known.float().log_softmax(dim=1),
+        log_shares, known.float().log_softmax(dim=1),
         reduction="batchmean", log_target=True,
     )  # fmt: skip
     return loss

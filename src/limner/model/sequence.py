@@ -543,8 +543,11 @@ class SequenceModel:
             old = asked_again(params)
             with torch.no_grad():
                 known = asked_again(teacher)
-            kept = loss_of(params, config, old, again, candidates)
-            return found + kept + config.distil * divergence(known.logits, old.logits)
+            logits = old.logits.float()
+            shares = logits.log_softmax(dim=1)
+            partition = logits[:, 0] - shares[:, 0] if full else None
+            kept = loss_of(params, config, old, again, candidates, partition=partition)
+            return found + kept + config.distil * divergence(known.logits, shares)
 
         def settle() -> None:
             with torch.no_grad():

@@ -13,7 +13,16 @@ from tests.unit.model.small import shop, silent
 
 from limner.errors import ModelError
 from limner.events.batch import DAY
-from limner.model.network import Kind, SequenceConfig, encode, log_partition, new_params
+from limner.model.network import (
+    Candidates,
+    Kind,
+    SequenceConfig,
+    ask,
+    encode,
+    log_partition,
+    loss_of,
+    new_params,
+)
 from limner.model.protocol import History, Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
 from limner.model.sequences import Moments, batch_of, beyond, chunks, hiding
@@ -447,3 +456,18 @@ def test_with_hidden_events_and_later_targets_order_is_still_learned() -> None:
     best = [(h.items[-1] + 1) % 30 for h in histories]
     assert (order[:, 0] == best).mean() > 0.9
     assert (order[:, 1] == [(item + 1) % 30 for item in best]).mean() > 0.5
+
+
+def test_the_loss_is_the_same_where_the_partition_is_known_from_logits_already_built() -> None:
+    data, features = cycle()
+    model = SequenceModel(SMALL)
+    model.fit(data, features, progress=silent)
+    moments = Moments.of(data, 1.0)
+    batch = batch_of(moments, chunks(moments, 100))
+    known = Candidates.of(data.items, moments.targets, 30, full=True)
+    rng = np.random.default_rng(0)
+    table = model._table(features, 30)
+    asked = ask(model.params, SMALL, table, batch, known, rng, dropout=0.0)
+    partition = asked.logits.logsumexp(dim=1)
+    given = loss_of(model.params, SMALL, asked, batch, known, partition=partition)
+    torch.testing.assert_close(given, loss_of(model.params, SMALL, asked, batch, known))
