@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from rectools import Columns
 from rectools.dataset import Dataset
+from rectools.dataset.context import get_context
 from rectools.models import HSTUModel, SASRecModel
 
 
@@ -86,7 +87,11 @@ def main() -> None:
     passes = next(one for one in fitted.fit_trainer.callbacks if isinstance(one, Passes))
     context = Dataset.construct(frame(work["contexts"]))
     users = sorted(set(work["contexts"]["user"]))
-    found = fitted.recommend(users=users, dataset=context, k=10, filter_viewed=True)
+    told = {}
+    if fitted.require_recommend_context:  # HSTU: when it is asked, right after what was last done
+        newest = frame(work["contexts"]).groupby(Columns.User)[Columns.Datetime].max()
+        told["context"] = get_context(newest.reset_index())
+    found = fitted.recommend(users=users, dataset=context, k=10, filter_viewed=True, **told)
     lists = {str(u): part.tolist() for u, part in found.groupby(Columns.User)[Columns.Item]}
     print(
         json.dumps(
