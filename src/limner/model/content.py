@@ -143,22 +143,30 @@ class Content:
         return out
 
     def _some(self, histories: Sequence[History], items: I64) -> F32:
+        had, place = np.unique(
+            np.concatenate([np.zeros(0, np.int32), *(h.items for h in histories)]),
+            return_inverse=True,
+        )
+        owners = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
+        worth = np.zeros((len(histories), len(had)))
+        decayed = [
+            h.weights * np.exp2((h.times - h.now) / (DAY * self.config.half_life_days))
+            for h in histories
+        ]
+        np.add.at(worth, (owners, place.reshape(-1)), np.concatenate([np.zeros(0), *decayed]))
+        held = np.maximum(worth.sum(axis=1, keepdims=True), 0.0)
+        total = held + self.config.prior
         out = np.tile(self.within[items].astype(np.float64), (len(histories), 1))
-        for row, history in enumerate(histories):
-            age = (history.now - history.times) / DAY
-            weights = history.weights * np.exp2(-age / self.config.half_life_days)
-            total = max(weights.sum(), 0.0) + self.config.prior
-            for name, codes in self.codes.items():
-                mine = codes[items]
-                shares = self.shares[name][mine]
-                own = weights @ (codes[history.items][:, None] == mine)
-                ratio: F64 = np.log((own + self.config.prior * shares) / (total * shares))
-                ratio[mine == len(self.shares[name]) - 1] = 0.0  # an unknown value says nothing
-                out[row] += ratio / len(self.codes)
-            held = max(weights.sum(), 0.0) + self.config.likeness_prior
-            scale = self.config.likeness / (held * max(1, len(self.kin)))
-            for kin in self.kin.values():
-                out[row] += kin[items] @ ((weights @ kin[history.items]) * scale)
+        for name, codes in self.codes.items():
+            mine = codes[items]
+            shares = self.shares[name][mine]
+            own = worth @ (codes[had][:, None] == mine)
+            ratio: F64 = np.log((own + self.config.prior * shares) / (total * shares))
+            ratio[:, mine == len(self.shares[name]) - 1] = 0.0  # an unknown value says nothing
+            out += ratio / len(self.codes)
+        scale = self.config.likeness / ((held + self.config.likeness_prior) * max(1, len(self.kin)))
+        for kin in self.kin.values():
+            out += (worth @ (kin[had] @ kin[items].T)) * scale
         return out.astype(np.float32)
 
     def save(self, folder: Path) -> None:

@@ -169,9 +169,12 @@ class Taste:
 
     def _damp(self, matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         """Rows of length 1, columns divided by their damping."""
-        lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-        rows = scipy.sparse.diags(1.0 / np.maximum(lengths, 1e-9))
-        return (rows @ matrix @ scipy.sparse.diags(self.inverse)).astype(np.float32).tocsr()
+        owners = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        lengths = np.sqrt(np.bincount(owners, matrix.data**2, minlength=matrix.shape[0]))
+        damped = self.damped[matrix.indices]
+        inverse = np.where(damped > 0, 1.0 / np.maximum(damped, 1e-9), 0.0)
+        data = (matrix.data / np.maximum(lengths, 1e-9)[owners] * inverse).astype(np.float32)
+        return scipy.sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def spread(vectors: npt.NDArray[np.floating[Any]], items: F32) -> float:
