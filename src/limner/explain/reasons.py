@@ -76,44 +76,39 @@ def reasons(
     *,
     task: Task,
     given: F64 | None = None,
+    greedily: bool = False,
 ) -> list[list[Reason]]:
     """What moved each item's score, strongest first.
 
-    `given`: what each event adds to each, (k, n), by which events are chosen; attribution says it
-    otherwise.
+    `given`: what each event adds to each, (k, n), by which events are tried; attribution says it
+    otherwise. `greedily`: of these the ones that are named are taken away one after another, which
+    finds more of what carries an item together, and takes as many passes.
     """
     out: list[list[Reason]] = [[] for _ in items]
     if len(history) and len(items):
         if given is None:
             given = scores.attribute(history, items, task)
         deleted = Deletions(items, history, scores, task)
-        tried = [
-            _Tried(_shortlist(item, history, row), _alike(item, history, catalog))
-            for item, row in zip(items.tolist(), given, strict=True)
+        dense = items.tolist()
+        groups = [_shortlist(i, history, row) for i, row in zip(dense, given, strict=True)]
+        alike = [_alike(item, history, catalog) for item in dense]
+        deleted.add([rows for each in groups for rows in each])
+        deleted.add([rows for each in alike for _, _, rows in each])
+        chosen = [
+            _chosen(column, item, groups[column], history, deleted, greedily=greedily)
+            for column, item in enumerate(dense)
         ]
-        pairs = zip(items.tolist(), tried, strict=True)
-        deleted.add([rows for item, each in pairs for rows in each.sets(item, history.items)])
-        for column, (item, each) in enumerate(zip(items.tolist(), tried, strict=True)):
-            out[column] = _found(column, item, each, history, deleted, catalog)
+        deleted.add([_union(others) for others in chosen if others])
+        for column, item in enumerate(dense):
+            own = [rows for rows in groups[column] if history.items[rows[0]] == item]
+            out[column] = _found(
+                column, item, own, chosen[column], alike[column], history, deleted, catalog
+            )
     for found, mine in zip(out, parts, strict=True):
         popular = mine.get("popularity", mine.get("popular", 0.0))
         if popular > 0:
             found.append(Reason("popular with everybody in these weeks", "popularity", popular))
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """What is taken away for an item: events by what they were about, and those of its kind."""
-
-    groups: list[I64]
-    alike: list[tuple[str, str, I64]]
-
-    def sets(self, item: int, had: I32) -> list[I64]:
-        """Each group, what is of its kind, and all groups of other things together."""
-        others = [rows for rows in self.groups if had[rows[0]] != item]
-        together = [np.sort(np.concatenate(others))] if others else []
-        return [*self.groups, *(rows for _, _, rows in self.alike), *together]
 
 
 class Deletions:
@@ -160,28 +155,61 @@ class Deletions:
         return (fall if abs(fall) > self._least[column] else 0.0), carried[column]
 
 
+def _chosen(
+    column: int,
+    item: int,
+    groups: Sequence[I64],
+    history: History,
+    deleted: Deletions,
+    *,
+    greedily: bool,
+) -> list[I64]:
+    """The events of other things to name: those whose deletion costs an item most."""
+    others = [rows for rows in groups if history.items[rows[0]] != item]
+    if not greedily:
+        falls = [deleted.fall(rows, column)[0] for rows in others]
+        best = sorted(zip(falls, range(len(others)), strict=True), key=lambda pair: -pair[0])
+        return [others[place] for fall, place in best[:NAMED] if fall > 0]
+    gone: list[I64] = []
+    least = 0.0
+    while others and len(gone) < NAMED:
+        sets = [_union([*gone, rows]) for rows in others]
+        deleted.add(sets)
+        falls = [deleted.fall(rows, column)[0] for rows in sets]
+        place = int(np.argmax(falls))
+        if falls[place] <= least:
+            break
+        least = falls[place]
+        gone.append(others.pop(place))
+    return gone
+
+
+def _union(groups: Sequence[I64]) -> I64:
+    return np.sort(np.concatenate(groups))
+
+
 def _found(
     column: int,
     item: int,
-    tried: _Tried,
+    own: Sequence[I64],
+    others: Sequence[I64],
+    alike: Sequence[tuple[str, str, I64]],
     history: History,
     deleted: Deletions,
     catalog: Catalog,
 ) -> list[Reason]:
     """The reasons of one item that deletion bears out."""
     out = []
-    borne_out = [rows for rows in tried.groups if deleted.fall(rows, column)[0] > 0]
-    others = [rows for rows in borne_out if history.items[rows[0]] != item]
-    for rows in borne_out:
-        if history.items[rows[0]] == item:
-            effect, part = deleted.fall(rows, column)
+    for rows in own:
+        effect, part = deleted.fall(rows, column)
+        if effect > 0:
             out.append(_repeat(item, rows, effect, part, history, catalog))
     if others:
-        together = np.sort(np.concatenate(others))
+        together = _union(others)
         effect, part = deleted.fall(together, column)
         if effect > 0:
             out.append(_company(others, together, effect, part, history, catalog))
-    for attribute, value, rows in tried.alike:
+    for attribute, value, rows in alike:
         effect, part = deleted.fall(rows, column)
         if effect > 0:
             out.append(_from_kind(attribute, value, rows, effect, part, history, catalog))
@@ -189,13 +217,17 @@ def _found(
 
 
 def _shortlist(item: int, history: History, given: F64) -> list[I64]:
-    """The events of the item itself, and of the few that by attribution add most to its score."""
+    """Events by what they were about: of the item itself, of those that by attribution add most
+    to its score, and the newest, without which a model of sequences asks from elsewhere: no
+    gradient sees that.
+    """
     different, inverse = np.unique(history.items, return_inverse=True)
     inverse = inverse.reshape(-1)
     sums = np.bincount(inverse, weights=given)
     best = [i for i in np.argsort(-sums, kind="stable")[:NAMED].tolist() if sums[i] > 0]
     own = np.flatnonzero(different == item).tolist()
-    return [np.flatnonzero(inverse == i) for i in dict.fromkeys(own + best)]
+    newest = list(dict.fromkeys(inverse[::-1].tolist()))[:NAMED]
+    return [np.flatnonzero(inverse == i) for i in dict.fromkeys([*own, *best, *newest])]
 
 
 def _alike(item: int, history: History, catalog: Catalog) -> list[tuple[str, str, I64]]:
@@ -234,7 +266,7 @@ def _company(
     history: History,
     catalog: Catalog,
 ) -> Reason:
-    """Other things of the history that speak for the item, each by itself and all together."""
+    """Other things of the history that speak for the item together."""
     items = [int(history.items[rows[0]]) for rows in others]
     newest = int(history.times[together].max())
     return Reason(

@@ -82,8 +82,9 @@ def why(
     in_list = stands if stands is not None and stands <= config.n else None
     falls = alone(history, scores, item, scored.task)
     found = reasons(
-        np.array([item]), [parts], history, scores, catalog, task=scored.task, given=falls[None]
-    )[0]
+        np.array([item]), [parts], history, scores, catalog, task=scored.task, given=falls[None],
+        greedily=True,
+    )[0]  # fmt: skip
     without, sentence = None, ""
     if found and found[0].events:
         rows = np.flatnonzero(np.isin(history.positions, found[0].events))
