@@ -6,8 +6,8 @@ The model learns what came before a cutoff. Each user then is served a list of t
 not have, and one item of it is explained: gradient × input shortlists three events, to which
 `--newest N` adds the N newest; of these three are named that deletion says cost most, each by
 itself, or `--greedily` one after another. Necessity: without the named events the item leaves the
-list. Sufficiency: with nothing but them it stays. Beside it, with as many events each: greedy deletion
-over the whole history (the oracle), and random events of the same user.
+list. Sufficiency: with nothing but them it stays. Beside it, with as many events each: greedy
+deletion over the whole history (the oracle), and random events of the same user.
 Agreement: of gradient × input and of Captum's integrated gradients with full deletion.
 """
 
