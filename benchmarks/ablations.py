@@ -35,6 +35,7 @@ class Change:
 
     settings: dict[str, Any] = field(default_factory=dict)
     timeless: bool = False
+    apart: bool = False
     plain: bool = False
 
 
@@ -42,6 +43,7 @@ CHANGES = {
     "as it is": Change(),
     "no attributes": Change(plain=True),
     "no time, order only": Change(timeless=True),
+    "events of one second told apart": Change(apart=True),
     "not told when it is asked": Change({"asked_later": False}),
     "no popularity in the output": Change({"popularity": False}),
     "sampled softmax, 256": Change({"full_softmax_below": 0, "negatives": 256}),
@@ -64,11 +66,21 @@ def ordered(data: Interactions) -> Interactions:
     return replace(data, times=places * 60 * SECOND)
 
 
+def told_apart(data: Interactions) -> Interactions:
+    """The same events, those of one time a microsecond apart in the order they came."""
+    places = np.arange(len(data.times)) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
+    return replace(data, times=data.times + places)
+
+
 def measured(
     data: Interactions, features: ItemFeatures, change: Change, base: SequenceConfig, seed: int
 ) -> tuple[dict[str, F64], float]:
     """Each question's values, and seconds a pass."""
-    split: Split = leave_last_out(ordered(data) if change.timeless else data)
+    if change.timeless:
+        data = ordered(data)
+    elif change.apart:
+        data = told_apart(data)
+    split: Split = leave_last_out(data)
     given = ItemFeatures({}, {}, features.available) if change.plain else features
     model = SequenceModel(replace(base, seed=seed, **change.settings))
     asked: Asked = split.validation
