@@ -509,3 +509,28 @@ def test_events_can_be_checked_without_being_recorded(client: httpx.Client) -> N
     said = client.get("/v1/cleaning").json()
     assert {rule["rule"] for rule in said["rules"]} >= {"missing_user", "robot_speed"}
     assert said["usual"][0]["n"] > 0
+
+
+def test_choices_change_the_lists_and_the_portrait(client: httpx.Client) -> None:
+    user = "/v1/users/u8"
+    assert client.get(f"{user}/choices").json()["personalised"] is True
+    slot = next(iter(client.get(f"{user}/portrait").json()["interests"]))
+    path = f"interests.{slot}"
+    chosen = client.put(f"{user}/choices", json={"personalised": False, "off": [path]}).json()
+    assert chosen["personalised"] is False and chosen["off"] == [path]
+    assert client.get(f"{user}/choices").json() == chosen
+    listed = client.get(f"{user}/recommendations").json()
+    assert listed["items"] and "not personalised" in listed["note"].lower()
+    assert slot not in client.get(f"{user}/portrait").json()["interests"]
+    wrong = client.put(f"{user}/choices", json={"of": [path]})
+    assert wrong.status_code == 422 and wrong.headers["content-type"].startswith(MEDIA_TYPE)
+    unknown = client.put(f"{user}/choices", json={"off": ["interests"]})
+    assert unknown.status_code == 400 and unknown.json()["mend"]
+    back = client.put(f"{user}/choices", json={"personalised": True, "on": [path]}).json()
+    assert back["personalised"] is True and back["off"] == []
+    assert slot in client.get(f"{user}/portrait").json()["interests"]
+
+
+def test_what_lists_depend_on_is_said_in_plain_words(client: httpx.Client) -> None:
+    said = client.get("/v1/parameters").json()
+    assert said["change"] and all(one["means"] for one in said["parameters"])
