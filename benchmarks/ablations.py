@@ -35,7 +35,7 @@ class Change:
 
     settings: dict[str, Any] = field(default_factory=dict)
     timeless: bool = False
-    apart: bool = False
+    together: bool = False
     plain: bool = False
 
 
@@ -43,7 +43,7 @@ CHANGES = {
     "as it is": Change(),
     "no attributes": Change(plain=True),
     "no time, order only": Change(timeless=True),
-    "events of one second told apart": Change(apart=True),
+    "events of one second as one moment": Change(together=True),
     "not told when it is asked": Change({"asked_later": False}),
     "no popularity in the output": Change({"popularity": False}),
     "sampled softmax, 256": Change({"full_softmax_below": 0, "negatives": 256}),
@@ -66,10 +66,9 @@ def ordered(data: Interactions) -> Interactions:
     return replace(data, times=places * 60 * SECOND)
 
 
-def told_apart(data: Interactions) -> Interactions:
-    """The same events, those of one time a microsecond apart in the order they came."""
-    places = np.arange(len(data.times)) - np.repeat(data.offsets[:-1], np.diff(data.offsets))
-    return replace(data, times=data.times + places)
+def together(data: Interactions) -> Interactions:
+    """The same events, those of one time as one session: no order among them is told."""
+    return replace(data, groups=np.where(data.groups < 0, data.times // SECOND, data.groups))
 
 
 def measured(
@@ -78,8 +77,8 @@ def measured(
     """Each question's values, and seconds a pass."""
     if change.timeless:
         data = ordered(data)
-    elif change.apart:
-        data = told_apart(data)
+    elif change.together:
+        data = together(data)
     split: Split = leave_last_out(data)
     given = ItemFeatures({}, {}, features.available) if change.plain else features
     model = SequenceModel(replace(base, seed=seed, **change.settings))

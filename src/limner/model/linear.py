@@ -39,7 +39,7 @@ import scipy  # its parts are loaded when used: opening a store should not wait 
 from limner.errors import ModelError
 from limner.events.batch import F64, I64
 from limner.model.artifacts import read_arrays, write_arrays
-from limner.model.moments import flatten, moments, owners_of
+from limner.model.moments import flatten, in_order, moments, owners_of
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 
 _MOMENTS = 20_000  # whose products are made at once
@@ -197,7 +197,7 @@ class Linear:
             np.concatenate([getattr(h, name) for h in histories])
             for name in ("times", "groups", "weights")
         )
-        moment = _moments(owners, times, groups)
+        moment = moments(owners, in_order(times, groups), groups)
         last = np.zeros(len(histories), dtype=np.int64)
         last[owners] = moment  # the last one written is the newest
         return owners, np.maximum(weights, 0.0) * fading(last[owners] - moment, self.config)
@@ -231,7 +231,7 @@ def sums_of(data: Interactions, config: LinearConfig, *, progress: Progress) -> 
             chosen.eliminate_zeros()
         gram = (chosen.T @ chosen).tocsr()
         return Sums(gram, gram, int((np.diff(chosen.indptr) > 0).sum()))
-    moment = _moments(owners, data.times, data.groups)
+    moment = moments(owners, in_order(data.times, data.groups), data.groups)
     n = int(moment[-1]) + 1 if len(moment) else 0
     size = np.bincount(moment[worth > 0], minlength=n)
     shape = (n, data.n_items)
@@ -252,14 +252,6 @@ def sums_of(data: Interactions, config: LinearConfig, *, progress: Progress) -> 
         cross = cross + mine.T @ (ahead @ targets[first:last])
     progress("relating moments", n, n)
     return Sums(gram.tocsr(), cross.tocsr(), int((np.diff(starts) - 1).clip(0).sum()))
-
-
-def _moments(owners: I64, times: I64, groups: I64) -> I64:
-    """Moments, where only a basket or session has several events: others keep their order.
-
-    Clocks tick in seconds, and what has one time in a file was still done one by one.
-    """
-    return moments(owners, np.where(groups >= 0, times, np.arange(len(times))), groups)
 
 
 def _edges(starts: I64, n: int) -> list[int]:

@@ -33,6 +33,20 @@ def starts(owners: I64, times: I64, groups: I64) -> Bool:
     return opens
 
 
+def in_order(times: I64, groups: I64) -> I64:
+    """Times by which only a basket or session is a moment of several events.
+
+    Other events keep their order: clocks tick in seconds, and what has one time in a file was
+    still done one by one. Half of MovieLens-100K's ratings share their second with another of the
+    same user.
+
+    >>> times, groups = np.array([5, 5, 5, 5]), np.array([-1, -1, 2, 2])
+    >>> moments(np.zeros(4), in_order(times, groups), groups)
+    array([0, 1, 2, 2])
+    """
+    return np.where(groups >= 0, times, np.arange(len(times)))
+
+
 def owners_of(offsets: I64) -> I64:
     """The user of each row."""
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))

@@ -20,7 +20,7 @@ from limner.events.batch import F64, I64, Bool
 from limner.metrics.splits import Truth
 from limner.model.artifacts import read_json, write_json
 from limner.model.loop import Curve, LoopConfig, Work, threads, train
-from limner.model.moments import starts
+from limner.model.moments import in_order, starts
 from limner.model.network import (
     Asked,
     Candidates,
@@ -409,7 +409,8 @@ class SequenceModel:
         length = self.config.length
         parts = []
         for history in histories:
-            opens = starts(np.zeros(len(history), dtype=np.int64), history.times, history.groups)
+            order = in_order(history.times, history.groups)
+            opens = starts(np.zeros(len(history), dtype=np.int64), order, history.groups)
             moment = np.cumsum(opens) - 1
             skip = int((moment >= max(0, int(moment[-1]) + 1 - length)).argmax())
             kept = slice(skip, None)

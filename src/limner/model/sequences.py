@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from limner.events.batch import F64, I32, I64, SECOND, Bool
-from limner.model.moments import owners_of, ranges, starts
+from limner.model.moments import in_order, owners_of, ranges, starts
 from limner.model.popularity import first_times
 from limner.model.protocol import F32, Interactions
 
@@ -41,7 +41,8 @@ class Moments:
     ) -> Moments:
         """All moments of `data`; `kinds` and `values` of its rows, 0 where they are not told."""
         owners = owners_of(data.offsets)
-        opens = np.flatnonzero(starts(owners, data.times, data.groups))
+        order = in_order(data.times, data.groups)
+        opens = np.flatnonzero(starts(owners, order, data.groups))
         targets = np.full(len(data.items), repeat_weight, dtype=np.float32)
         targets[first_times(data)] = 1.0
         none = np.zeros(len(data.items), dtype=np.int64)

@@ -113,6 +113,29 @@ def test_chunks_target_every_moment_but_the_first_once() -> None:
         assert sorted(targets.tolist()) == expected.tolist()
 
 
+def test_events_of_one_second_are_in_order_unless_they_are_of_one_basket() -> None:
+    events = np.arange(4)
+    alone = Interactions(
+        np.array([0, 4]), events.astype(np.int32), np.zeros(4, np.int64), np.ones(4),
+        np.full(4, -1), events, 4,
+    )  # fmt: skip
+    assert Moments.of(alone, 1.0).first.tolist() == [0, 1, 2, 3, 4]
+    basket = replace(alone, groups=np.array([7, 7, 7, -1]))
+    assert Moments.of(basket, 1.0).first.tolist() == [0, 3, 4]
+
+
+def test_a_history_of_one_second_is_read_as_it_was_learned() -> None:
+    model = SequenceModel(SequenceConfig(passes=1, threads=1))
+    model.fit(DATA, FEATURES, progress=silent)
+    items = np.arange(4, dtype=np.int32)
+    tied = History(items, np.full(4, DAY), np.ones(4), np.full(4, -1), np.arange(4), now=2 * DAY)
+    apart = replace(tied, times=DAY + np.arange(4))  # a microsecond each
+    basket = replace(tied, groups=np.zeros(4, np.int64))
+    scores = model.score([tied, apart, basket])
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+    assert np.abs(scores[0] - scores[2]).max() > 1e-2
+
+
 def test_a_batch_pairs_each_moment_with_the_items_of_the_next() -> None:
     moments = Moments.of(DATA, 1.0)
     batch = batch_of(moments, chunks(moments, 100)[:2])
