@@ -114,6 +114,8 @@ def read(
         for facet in state.facets:
             kept = (shown or {}).get(facet.name)
             found.extend(facet.read(view, now) if kept is None else kept)
+        if choices is not None and not (choices.off or choices.wrong):
+            choices = None  # nothing is hidden
         if choices is not None:
             found = [slot for slot in found if not choices.hides(slot)]
         for label in state.labels:
