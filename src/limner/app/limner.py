@@ -678,6 +678,7 @@ class Limner:
         shown = shown_of(self.store.shown, self.user(user_id), () if past else self.following.kept)
         with self.writer.lock:
             row = self.known_row(user_id)
+            choices = choices_of(self.state, row)  # of now, also in the past
             state, now, everybody = self.state, self.now(), self.population
             if past:
                 now = at if at is not None else now
@@ -685,7 +686,6 @@ class Limner:
                 row = 0 if len(state) else -1
                 # neither other users' later events nor a later model may show through (law 4)
                 everybody, vector = Population(), False
-            choices = choices_of(self.state, self.known_row(user_id))  # of now, also in the past
             seen = portrait.read(
                 state, row, everybody, now, user_id=user_id, shown=shown, choices=choices
             )

@@ -127,7 +127,7 @@ class Bench:
             found = self._fill("bench", self.shop)
             self._filled = [
                 Line("file to durable log to portraits", found["rate"], "events/s", 150_000, True),
-                Line("the survey of all users after it", found["surveying"], "s"),
+                Line("the survey of all users and the index after it", found["surveying"], "s"),
                 Line("resident growth a user", found["grown"] / 1024, "KB", 2.0),
                 Line("log a row", found["log"], "bytes"),
             ]

@@ -177,6 +177,18 @@ class Pool:
             self._fit("", keys)
             self._add(rows, keys, self._kept_as.short(values))
 
+    def _put(
+        self,
+        cls: Blocks,
+        blocks: npt.NDArray[Any] | int,
+        places: npt.NDArray[Any] | slice,
+        values: Values,
+    ) -> None:
+        """Write entries' columns, having them fit first, whatever was made of what came."""
+        for column in self._columns:
+            self._fit(column.name, values[column.name])
+        cls.put(blocks, places, self._columns, values)
+
     def _fit(self, name: str, values: npt.NDArray[Any]) -> None:
         """Have a column, or the keys (which have no name), take these numbers."""
         dtype = self._grown(self._classes[0], name).data.dtype
@@ -210,8 +222,6 @@ class Pool:
             order = np.argsort(rows, kind="stable")
             rows, keys = rows[order], keys[order]
             values = {name: column[order] for name, column in values.items()}
-        for column in columns:  # sums that are made by now, too
-            self._fit(column.name, values[column.name])
         self._insert(rows, keys, values)
 
     def _take_back(self, rows: I64, keys: npt.NDArray[Any]) -> None:
@@ -289,9 +299,7 @@ class Pool:
             }
             new = {name: column[chosen] for name, column in values.items()}
             merged = merge(self._columns, kept, new)
-            for column in self._columns:
-                self._fit(column.name, merged[column.name])
-            cls.put(blocks, place, self._columns, merged)
+            self._put(cls, blocks, place, merged)
         return (~found).nonzero()[0]
 
     def _merge_one(self, row: int, key: Any, values: Values) -> I64:
@@ -309,9 +317,7 @@ class Pool:
             for column in self._columns
         }
         merged = merge(self._columns, cells, values)
-        for column in self._columns:
-            self._fit(column.name, merged[column.name])
-        cls.put(block, at, self._columns, merged)
+        self._put(cls, block, at, merged)
         return np.empty(0, dtype=np.int64)
 
     def _insert(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> None:
@@ -344,7 +350,7 @@ class Pool:
             blocks, slots = self._block.data[rows[chosen]], place[chosen]
             cls.keys.data[blocks, slots] = keys[chosen]
             given = {column.name: values[column.name][chosen] for column in self._columns}
-            cls.put(blocks, slots, self._columns, given)
+            self._put(cls, blocks, slots, given)
         for size in present(self._class.data[owners]):
             mine = (self._class.data[owners] == size).nonzero()[0]
             self._classes[size].count.data[self._block.data[owners[mine]]] = (
@@ -419,7 +425,7 @@ class Pool:
         cls.count.data[block] = len(stay)
         cls.keys.data[block, : len(stay)] = all_keys[stay]
         staying = self._kept_as.short({name: column[stay] for name, column in told.items()})
-        cls.put(block, slice(0, len(stay)), self._columns, staying)
+        self._put(cls, block, slice(0, len(stay)), staying)
 
     def _told(self, row: int) -> tuple[npt.NDArray[Any], Values]:
         """A user's (keys, columns), as they lie. Copies."""

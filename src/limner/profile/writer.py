@@ -325,7 +325,7 @@ class Writer:
 
     @contextmanager
     def _folding(self) -> Iterator[None]:
-        """Meanwhile a thread folds what waits: it needs the other core, and neither the store."""
+        """Meanwhile a thread folds what waits, which needs nothing of the store."""
         thread = threading.Thread(target=self._fold_waiting, name="limner-fold")
         thread.start()
         try:

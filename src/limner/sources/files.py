@@ -23,6 +23,9 @@ from limner.sources.settle import Settled, text_column
 from limner.sources.shape import plain_array, shaped
 
 Refuse = Callable[[Refused], None]
+
+BATCH_ROWS = 131_072
+"""Rows of a batch: so many that numpy's calls, a few hundred a batch, cost little each."""
 """Called with each row that cannot be read, so that it can be put into quarantine."""
 
 _DELIMITED = (".csv", ".tsv", ".txt", ".tab", *delimited.UNQUOTED)
@@ -43,7 +46,7 @@ def read_file(
     columns: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None,
     source: str,
-    batch_rows: int = 131_072,
+    batch_rows: int = BATCH_ROWS,
 ) -> Iterator[RawBatch]:
     """Read a file of events, items or users; never holds more than a few batches.
 
@@ -109,7 +112,7 @@ def read_rows(
     constants: Mapping[str, str] | None = None,
     source: str,
     where: str = "rows",
-    batch_rows: int = 131_072,
+    batch_rows: int = BATCH_ROWS,
 ) -> Iterator[RawBatch]:
     """Read mappings, one a row; as `read_file` in all else. Lines count from 1."""
     return rows.batches(
@@ -132,7 +135,7 @@ def read_table(
     constants: Mapping[str, str] | None = None,
     source: str,
     where: str = "table",
-    batch_rows: int = 131_072,
+    batch_rows: int = BATCH_ROWS,
 ) -> Iterator[RawBatch]:
     """Read a pyarrow Table or any DataFrame with the Arrow PyCapsule interface.
 

@@ -85,12 +85,7 @@ class Lookup:
         with self._lock:
             self._refresh(connection)
             self._catch_up(connection, first)
-            for name in USERS:
-                codes, users = batch.codes(name)
-                rows = np.flatnonzero(codes >= 0)
-                if len(rows):
-                    self._tail.add(halves_of(users)[codes[rows]], first + rows)
-            self._upto = first + len(batch)
+            self._reach(first + len(batch), iter([(first, [batch.table])]))
 
     def remove(
         self,
@@ -225,11 +220,13 @@ class Lookup:
             self._tail, self._upto = SortedRuns(), start
         self._from = start
         if head > self._upto:
-            for key, place in self._users_of(
-                self._upto, head, self._tables(connection, self._upto, head, USERS)
-            ):
-                self._tail.add(key, place)
-            self._upto = head
+            self._reach(head, self._tables(connection, self._upto, head, USERS))
+
+    def _reach(self, head: Position, segments: Iterator[tuple[Position, list[pa.Table]]]) -> None:
+        """Have the tail reach up to `head`; `segments` have all rows from where it ended."""
+        for key, place in self._users_of(self._upto, head, segments):
+            self._tail.add(key, place)
+        self._upto = head
 
     def _users_of(
         self, start: Position, stop: Position, segments: Iterator[tuple[Position, list[pa.Table]]]
