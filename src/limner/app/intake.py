@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limner.events.arrays import give_back
 from limner.events.log import Position
 from limner.events.raw import Import, ImportLedger, RawBatch, Refused
 from limner.model.protocol import Progress
@@ -133,7 +132,6 @@ def import_file(
     app.renew_population()
     entry = replace(entry, finished_at=app._clock())
     app.store.imports.save(entry)
-    give_back()
     return Imported(entry, folded - started, time.perf_counter() - folded, tuple(shown))
 
 

@@ -51,6 +51,7 @@ from limner.catalog.cache import Note, VectorCache
 from limner.catalog.known import Content
 from limner.config import Config
 from limner.errors import ConfigError, LimnerError, NotFound, StoreError
+from limner.events.arrays import give_back
 from limner.events.batch import Event
 from limner.events.log import Position
 from limner.events.meant import Amendments
@@ -485,7 +486,7 @@ class Limner:
         Importing the same rows again changes nothing, so an import that was interrupted is
         simply started again. Undo it with `undo_import(imported.entry.import_id)`.
         """
-        return intake.import_file(
+        imported = intake.import_file(
             self,
             path,
             kind=kind,
@@ -495,6 +496,8 @@ class Limner:
             where=where,
             progress=progress,
         )
+        give_back()  # only now nothing holds the last rows
+        return imported
 
     def undo_import(self, import_id: int, *, progress: Progress = quiet) -> int:
         """Take back what an import brought, as if it had never been; return how many rows.

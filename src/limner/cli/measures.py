@@ -38,6 +38,10 @@ READS = 1000
 EVENTS_SECONDS = 60.0
 """How long single events are recorded, at most."""
 
+WARMING = 300_000
+"""Events of a few users that come before memory is measured: some batches of an import, so that
+what one batch takes while it is worked on is there already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -306,8 +310,8 @@ def fill(folder: Path, name: str) -> None:
 
     Standard output says, a JSON line each, how far it is and at last how it was: `rate` (events a
     second), `surveying` (seconds), `grown` (bytes of resident memory a user) and `log` (bytes a
-    row). What a process takes once, however many users there are, is no growth: a few other
-    events come before.
+    row). What a process takes once, however many users there are, is no growth: other events of
+    a few users come before.
     """
     shop = Shop(**json.load(sys.stdin))
 
@@ -320,7 +324,7 @@ def fill(folder: Path, name: str) -> None:
         app.import_file(synthetic.items(shop), kind="items")
         before = replace(shop, start=shop.start - 30 * DAY, days=30, seed=shop.seed + 1)
         app.import_file(
-            pa.concat_tables(synthetic.events(replace(before, events=20_000, users=100)))
+            pa.concat_tables(synthetic.events(replace(before, events=WARMING, users=100)))
         )
         users, resident = len(app.state), _resident()
         done = app.import_file(path, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -105,8 +106,10 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def give_back() -> None:
     """Give the system what Arrow and malloc keep of memory that is no longer used.
 
-    After much work that may be most of what a process holds. Takes up to some 0.1 s a GB.
+    After much work that may be most of what a process holds, some of it in cycles of objects.
+    Takes up to some 0.1 s a GB.
     """
+    gc.collect()
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError, OSError, TypeError):  # glibc's own; elsewhere there is none
         ctypes.CDLL(None).malloc_trim(0)
