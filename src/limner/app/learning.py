@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from limner.app import encoding
+from limner.app import encoding, forgetting
 from limner.app.removal import ERASED_SINCE
 from limner.errors import ModelError, UsageError
 from limner.events.log import Position
@@ -125,8 +125,6 @@ def train(
     version = publish(
         app, blend, lesson, made="trained", parents=parents, start=start, report=report
     )
-    if app.erased_since_training():
-        app.store.set_meta(ERASED_SINCE, "0")
     return Trained(
         version,
         time.perf_counter() - started,
@@ -211,6 +209,27 @@ def publish(
     verdict: Verdict | None = None,
 ) -> str:
     """Put a blend that has learned a lesson to use; the name of the version."""
+    with app.publishing:
+        gone = forgetting.erased_meanwhile(app, blend, lesson.data, lesson.users)
+        if made == "trained" and app.erased_since_training() != gone:
+            app.store.set_meta(ERASED_SINCE, str(gone))
+        return _put_to_use(
+            app, blend, lesson, made=made, parents=parents, start=start, report=report,
+            verdict=verdict,
+        )  # fmt: skip
+
+
+def _put_to_use(
+    app: Limner,
+    blend: Blend,
+    lesson: Lesson,
+    *,
+    made: Literal["trained", "updated"],
+    parents: Sequence[str],
+    start: str,
+    report: Report | None,
+    verdict: Verdict | None,
+) -> str:
     data = lesson.data
     if app.store.home is None:
         with app.writer.lock:

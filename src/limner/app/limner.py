@@ -163,6 +163,8 @@ class Limner:
         self.exploring = Learning(self)
         self._scorer: Scorer | None = None
         self.learning = threading.Lock()
+        self.publishing = threading.Lock()
+        """Held by who puts a version to use, and while one is made to forget a user."""
         self._loading = threading.Lock()
         self._refused = ""  # a version whose files were altered
         self.content: Content | None = None
@@ -982,6 +984,8 @@ class Limner:
     def erase(self, user_id: str) -> Erased:
         """Remove a user from log, identity table, quarantine, state and snapshots, for good.
 
+        The closed-form parts of the model in use forget the user too, in a new version, where its
+        items are no more than some thousands; `model` of the receipt says which did.
         Keyed digests of the events stay, so that a re-import does not bring them back. Raises
         NotFound for an unknown user.
         """

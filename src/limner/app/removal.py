@@ -12,7 +12,8 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from limner.app import topics
+from limner.app import forgetting, topics
+from limner.app.forgetting import REMOVED_AT, Forgotten
 from limner.errors import NotFound, WipeDue
 from limner.events.amend import amending, expiry
 from limner.events.batch import I64, Bool, EventBatch
@@ -41,7 +42,9 @@ class Erased:
     removed: Mapping[str, int]
     clean: Mapping[str, bool]
     retrain: bool
-    """Whether a model in use had learned from the user: it is due for training anew."""
+    """Whether parts of the model in use that had learned from the user are due for training."""
+    model: Forgotten | None = None
+    """What became of the model in use; None if there is none."""
 
 
 def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
@@ -58,6 +61,7 @@ def undo_import(app: Limner, import_id: int, *, progress: Progress) -> int:
         positions, users, shared, named = app.writer.positions_of_import(import_id)
         app.snapshots.drop()
         with _removing(app) as due:
+            app.store.set_meta(REMOVED_AT, str(app.state.position))
             gone = app.store.log.blank(positions, forget=True)
             app.store.quarantine.forget(import_id)
             app.store.imports.save(replace(entry, undone_at=app._clock()))
@@ -102,6 +106,7 @@ def expire(app: Limner, *, progress: Progress) -> Expired:
             return Expired(0, 0, items)
         app.snapshots.drop()
         with _removing(app) as due:
+            app.store.set_meta(REMOVED_AT, str(app.state.position))
             gone = app.store.log.blank(np.concatenate(positions))
             left = _leave(app, users)
         _without(app, left, named)
@@ -181,6 +186,19 @@ def erase(app: Limner, user_id: str) -> Erased:
     user = app.keys.pseudonym(user_id)
     if not any(part.holds(user) for part in app.erasables()):
         app.known_row(user_id)
+    with app.publishing:  # a model that learned from the user comes into use before this or never
+        learned = forgetting.contribution(app, user)
+        removed, clean, due = _erase(app, user)
+        model = forgetting.forget(app, learned)
+        if model is not None and model.due:
+            app.store.set_meta(ERASED_SINCE, str(app.erased_since_training() + 1))
+    if due:
+        raise due[0]
+    return Erased(removed, clean, retrain=model is not None and bool(model.due), model=model)
+
+
+def _erase(app: Limner, user: bytes) -> tuple[dict[str, int], dict[str, bool], list[WipeDue]]:
+    """Remove a user from all that keeps data: (removed, clean, what is still to be wiped)."""
     with app.writer.commit_lock:
         members = app.writer.amendments.members(user)
         named: set[int] = set()
@@ -202,12 +220,7 @@ def erase(app: Limner, user_id: str) -> Erased:
         app.relearning.begin()
         app.refresh_population()
         app.save_snapshot(wait=False)
-        model = app.scorer() is not None
-        if model:
-            app.store.set_meta(ERASED_SINCE, str(app.erased_since_training() + 1))
-    if due:
-        raise due[0]
-    return Erased(dict(removed), clean, retrain=model)
+    return dict(removed), clean, due
 
 
 @contextmanager

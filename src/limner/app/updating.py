@@ -81,7 +81,8 @@ def update(app: Limner, *, progress: Progress) -> Updated:
     rolled_back = None
     if rollback is not None and rollback.outcome == "win":
         reason = f"live quality fell: {rollback.reason}"
-        registry.roll_back(home, at=app._clock(), reason=reason, verdict=rollback)
+        with app.publishing:
+            registry.roll_back(home, at=app._clock(), reason=reason, verdict=rollback)
         rolled_back, current = current.name, registry.current_version(home) or current
     done = _learned(app, lesson, current, progress)
     return replace(

@@ -65,12 +65,14 @@ def models(app: Limner) -> Models:
 
 def promote(app: Limner, version: str) -> Act:
     """`Limner.promote`."""
-    return registry.promote(_home(app), version, at=app._clock(), reason="asked for")
+    with app.publishing:
+        return registry.promote(_home(app), version, at=app._clock(), reason="asked for")
 
 
 def roll_back(app: Limner) -> Act:
     """`Limner.roll_back`."""
-    return registry.roll_back(_home(app), at=app._clock(), reason="asked for")
+    with app.publishing:
+        return registry.roll_back(_home(app), at=app._clock(), reason="asked for")
 
 
 def diff(app: Limner, a: str, b: str) -> Difference:

@@ -16,7 +16,7 @@ from limner.cli.session import Session, common, pairs, url_option, with_session
 from limner.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from limner.app import Limner
+    from limner.app import Erased, Limner
     from limner.config import Config
     from limner.events.raw import Refused
     from limner.model.protocol import Progress
@@ -328,7 +328,7 @@ def erase(session: Session, user: str, yes: bool, retrain: bool, url: str) -> in
         if retrain:
             with session.progress() as progress:
                 remote.train(progress)
-            done = replace(done, retrain=False)
+            done = _trained_anew(done)
     else:
         with session.open(write=True) as app:
             _known(app, user)
@@ -338,12 +338,18 @@ def erase(session: Session, user: str, yes: bool, retrain: bool, url: str) -> in
             if retrain and done.retrain:
                 with session.progress() as progress:
                     app.train(progress=progress)
-                done = replace(done, retrain=False)
+                done = _trained_anew(done)
     if session.json:
         session.emit(done)
     else:
         show.receipt(session.console(), user, done)
     return 0 if all(done.clean.values()) else 1
+
+
+def _trained_anew(done: Erased) -> Erased:
+    """The receipt once a training has left the user out."""
+    model = None if done.model is None else replace(done.model, due=[])
+    return replace(done, retrain=False, model=model)
 
 
 def _known(app: Limner, user: str) -> None:

@@ -473,8 +473,17 @@ def receipt(console: Console, user: str, done: Erased) -> None:
     for name, n in done.removed.items():
         table.add_row(name, f"{n:,}", "yes" if done.clean[name] else Text("NO", "bold red"))
     console.print(table)
-    if done.retrain:
-        console.print("The model in use had learned from this user: limner train")
+    if done.model is not None and done.model.forgot:
+        parts = ", ".join(done.model.forgot)
+        console.print(f"Model {done.model.version} is without this user in: {parts}")
+    if done.retrain and done.model is not None:
+        parts = ", ".join(done.model.due)
+        console.print(
+            f"Learned from this user among all others, until the next training: {parts} "
+            "(limner train)"
+        )
+    if done.model is not None and done.model.older:
+        console.print(f"Older versions that are still kept: {', '.join(done.model.older)}")
 
 
 # -- models and the store --------------------------------------------------------------------

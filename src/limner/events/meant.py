@@ -252,10 +252,15 @@ class Meant:
     amendments: Amendments
 
     def events_of(
-        self, user: bytes, *, at: int | None = None, known_at: Position | None = None
+        self,
+        user: bytes,
+        *,
+        at: int | None = None,
+        known_at: Position | None = None,
+        refunds: bool = True,
     ) -> tuple[I64, EventBatch]:
         """A user's rows under all their ids, with positions: as of event time `at` (µs), from
-        what lay in the log before `known_at`.
+        what lay in the log before `known_at`. Without `refunds` these take nothing out.
         """
         found = [self.log.events_of(one) for one in self.amendments.members(user, known_at)]
         positions, batch = found[0]
@@ -266,7 +271,7 @@ class Meant:
             positions, batch = positions[order], self.amendments.follow(batch.take(order))
         if known_at is not None and len(positions) and positions[-1] >= known_at:
             positions, batch = positions[positions < known_at], batch.take(positions < known_at)
-        return effective(batch, positions, at=at)
+        return effective(batch, positions, at=at, refunds=refunds)
 
     def read(
         self, stop: Position, *, users: Set[bytes] | None = None, refunds: bool = True

@@ -95,9 +95,17 @@ class Interactions:
             None if self.values is None else self.values[rows],
         )
 
+    def of(self, users: I64) -> Interactions:
+        """Only what these users did; the others have no rows."""
+        chosen = np.zeros(self.n_users, dtype=bool)
+        chosen[users] = True
+        return self._only(np.repeat(chosen, np.diff(self.offsets)))
+
     def before(self, cutoff: int) -> Interactions:
         """Only what happened before `cutoff` (strictly): no future (law 4)."""
-        keep = self.times < cutoff
+        return self._only(self.times < cutoff)
+
+    def _only(self, keep: npt.NDArray[np.bool_]) -> Interactions:
         counts = np.add.reduceat(np.append(keep, False).astype(np.int64), self.offsets[:-1]) * (
             np.diff(self.offsets) > 0
         )

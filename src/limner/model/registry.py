@@ -40,7 +40,8 @@ class Version:
     """A published model: its number (`000001`, …) and what was recorded with it.
 
     `meta`: `at` (µs), `parents` (names; the first is the version it took the place of), `config`,
-    `cutoff` (µs, the newest event learned), `position` (in the log), `item_ids`, and metrics.
+    `cutoff` (µs, the newest event learned), `position` (in the log), `item_ids`, and metrics;
+    `replaces`: the version that it is but for what was erased, and that is not to be kept.
     """
 
     name: str
@@ -75,10 +76,12 @@ def publish(
     *,
     at: int | None = None,
     verdict: Verdict | None = None,
+    reason: str = "",
 ) -> Version:
     """Write a new version and make it current.
 
-    `meta` is JSON, as `Version` tells. With `at` (µs) the journal notes it, and what the gate said.
+    `meta` is JSON, as `Version` tells. With `at` (µs) the journal notes it with the `reason`, or
+    what the gate said.
     """
     root = home / "models"
     root.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ def publish(
     before = current(home)
     set_current(home, name)
     if at is not None:
-        reason = verdict.reason if verdict is not None else ""
+        reason = verdict.reason if verdict is not None else reason
         note(home, Act(at, "published", name, before, reason, verdict))
     return Version(name, root / name, dict(meta))
 
@@ -187,11 +190,18 @@ def version_of(home: Path, name: str) -> Version:
 
 
 def prune(home: Path, keep: int) -> list[str]:
-    """Remove all but the newest `keep` versions, the one in use and its parent; their names."""
+    """Remove all but the newest `keep` versions, the one in use and its parent; their names.
+
+    What another version replaces is removed in any case, unless it is in use.
+    """
     used = current_version(home)
     parent = parent_of(home, used)
     spared = {version.name for version in (used, parent) if version is not None}
-    gone = [v for v in versions(home)[: -keep or None] if v.name not in spared]
+    found = versions(home)
+    replaced = {v.meta.get("replaces") for v in found} - {used and used.name}
+    rest = [v for v in found if v.name not in replaced]
+    gone = [v for v in rest[: -keep or None] if v.name not in spared]
+    gone += [v for v in found if v.name in replaced]
     for version in gone:
         shutil.rmtree(version.folder)
     return [version.name for version in gone]

@@ -351,6 +351,12 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "removed": {"event log": 42, "identity table": 1, "portraits": 1},
         "clean": {"event log": True, "identity table": True, "portraits": True},
         "retrain": True,
+        "model": {
+            "version": "000003",
+            "forgot": ["ease", "transitions"],
+            "due": ["popularity", "sequence"],
+            "older": ["000001"],
+        },
     },
     Training: {"state": "running", "stage": "relating items", "done": 3, "total": 8},
     Models: {
