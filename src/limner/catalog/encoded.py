@@ -73,6 +73,19 @@ def encode_items(
                 live = not catalog.deleted.data[item]
                 sayings.append(said(catalog.describe(item) if live else {}))
                 ids.append(catalog.ids.values[item])
+    return encode_said(ids, sayings, encoders, cache, reader, progress=progress)
+
+
+def encode_said(
+    ids: Sequence[str],
+    sayings: Sequence[Said],
+    encoders: Mapping[Kind, Encoder],
+    cache: VectorCache,
+    reader: Reader,
+    *,
+    progress: Callable[[str, int, int], None],
+) -> Encoded:
+    """The same of items by their ids and what each says."""
     notes = [
         Note(ids[item], "text", f"{name} is empty", "describe the item anew")
         for item, says in enumerate(sayings)

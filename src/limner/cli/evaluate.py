@@ -133,7 +133,7 @@ def _ranked(
     session: Session, data: Path | None, protocol: str, options: dict[str, Any], progress: Progress
 ) -> Report:
     from limner.evaluate import protocols
-    from limner.sources.dataset import load
+    from limner.sources.dataset import load, with_content
 
     given: dict[str, Any] = {"seeds": range(options["seeds"]), "progress": progress}
     given["test"] = not options["validation_only"]
@@ -143,6 +143,7 @@ def _ranked(
         given |= {"name": session.settings().store, "timed": True}
     else:
         found = load(data, items=options["items"], columns=pairs(options["columns"], "--map"))
+        found = with_content(found, session.settings().encoders, progress=progress)
         interactions, features = found.interactions, found.features
         given |= {"name": found.name, "timed": found.timed}
         for note in found.notes:

@@ -9,7 +9,7 @@ is a user, then items in order; or a user and one item a line).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,18 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from limner.catalog.cache import VectorCache
+from limner.catalog.content import Reader, said
+from limner.catalog.encoded import encode_said
+from limner.catalog.encoders import EncodersConfig, opened
+from limner.catalog.known import learned
 from limner.errors import InputError
 from limner.events.batch import DAY, F64, I32, I64, PROPERTY
 from limner.events.raw import Refused
 from limner.events.rules import CleanConfig
 from limner.events.typed import Typed
 from limner.events.vocabulary import DEFAULT_WEIGHT, canonical_all
-from limner.model.protocol import Interactions, ItemFeatures
+from limner.model.protocol import Interactions, ItemFeatures, Progress
 from limner.sources.delimited import split_name
 from limner.sources.files import read_file
 
@@ -47,7 +52,8 @@ class Dataset:
     Users and items are numbered in the order in which the file names them. `timed` is False where
     only order is known: then the n-th last event of every user lies n days before one common end.
     `left_out` counts rows without a user, an item, a time or a positive weight, and rows that
-    could not be read; `notes` says what else was not as it should be.
+    could not be read; `notes` says what else was not as it should be. `described[item]`: its
+    attributes by name, as the file of items gives them.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Dataset:
     timed: bool
     left_out: int
     notes: tuple[str, ...] = ()
+    described: Sequence[Mapping[str, Any]] = ()
 
 
 def load(
@@ -98,15 +105,48 @@ def load(
     nothing = ItemFeatures({}, {}, np.ones(len(item_ids), dtype=bool))
     notes: tuple[str, ...] = ()
     beside = Path(items) if items is not None else _items_file(events)
-    features = nothing
+    features, described = nothing, list[Mapping[str, Any]]()
     if beside is not None:
         try:
-            features = _features(beside, item_ids)
+            features, described = _features(beside, item_ids)
         except InputError as error:
             if items is not None:
                 raise
             notes = (f"{beside.name} was left out: {error.what}",)
-    return Dataset(events.stem, interactions, features, user_ids, item_ids, timed, left_out, notes)
+    return Dataset(
+        events.stem, interactions, features, user_ids, item_ids, timed, left_out, notes, described
+    )
+
+
+def with_content(data: Dataset, config: EncodersConfig, *, progress: Progress) -> Dataset:
+    """The data set with vectors of what its items say, as a training on a store has them.
+
+    Nothing is kept: the next call encodes again. Paths of images and sound begin where
+    `config.folder` says. What could not be encoded is among the notes.
+    """
+    sayings = [said(described) for described in data.described]
+    named = {kind for says in sayings for kind in says.parts}
+    if not named:
+        return data
+    found = opened(config)
+    notes = [f"{kind} is not encoded: {why}" for kind, why in found.missing.items()
+             if kind in named]  # fmt: skip
+    cache = VectorCache(None)
+    try:
+        encoded = encode_said(
+            data.item_ids, sayings, found.encoders, cache, Reader(Path(config.folder or "."),
+            config.network), progress=progress,
+        )  # fmt: skip
+    finally:
+        cache.close()
+    notes += [f"{part.kind} could not be encoded: {part.error}"
+              for part in encoded.parts if part.error]  # fmt: skip
+    unusable = [note for note in encoded.notes if note.kind != "text"]
+    if unusable:
+        notes.append(f"{len(unusable):,} items have content that cannot be used, "
+                     f"as {unusable[0].item_id}: {unusable[0].what}")  # fmt: skip
+    features = replace(data.features, vectors=learned(encoded, None).of(encoded.keys))
+    return replace(data, features=features, notes=(*data.notes, *notes))
 
 
 # ---------------------------------------------------------------- which files
@@ -231,16 +271,20 @@ def _used(numbers: I64, ids: list[str]) -> tuple[I64, list[str]]:
 # ---------------------------------------------------------------- items
 
 
-def _features(path: Path, item_ids: Sequence[str]) -> ItemFeatures:
-    """Attributes that group items: each with at most half as many values as items.
+def _features(
+    path: Path, item_ids: Sequence[str]
+) -> tuple[ItemFeatures, list[Mapping[str, Any]]]:
+    """Attributes that group items: each with at most half as many values as items; and all.
 
     A list becomes columns `name`, `name.2`, … with one vocabulary.
     """
     number = {name: place for place, name in enumerate(item_ids)}
     cells: dict[str, dict[int, Any]] = {}
+    described: list[dict[str, Any]] = [{} for _ in item_ids]
     for name, item_id, value in _attributes(path):
         if item_id in number and value not in (None, "", []):
             cells.setdefault(name, {})[number[item_id]] = value
+            described[number[item_id]][name] = value
     codes: dict[str, I32] = {}
     values: dict[str, list[str]] = {}
     for name, by_item in cells.items():
@@ -256,7 +300,7 @@ def _features(path: Path, item_ids: Sequence[str]) -> ItemFeatures:
             if (places[place] >= 0).any():
                 column = name if place == 0 else f"{name}.{place + 1}"
                 codes[column], values[column] = places[place], list(words)
-    return ItemFeatures(codes, values, np.ones(len(item_ids), dtype=bool))
+    return ItemFeatures(codes, values, np.ones(len(item_ids), dtype=bool)), [*described]
 
 
 def _attributes(path: Path) -> Iterator[tuple[str, str, Any]]:
