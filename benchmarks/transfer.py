@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from limner.app import quiet
-from limner.evaluate.asked import Asked, leave_last_out, rows_of
+from limner.evaluate.asked import Asked, leave_last_out
 from limner.evaluate.ranked import ranks_by, values_of
 from limner.events.batch import F64, Bool
 from limner.metrics.intervals import paired_bootstrap
@@ -34,7 +34,7 @@ def field(
 ) -> tuple[Interactions, ItemFeatures]:
     """The events of some items, under numbers of their own."""
     number = np.cumsum(items) - 1
-    kept = rows_of(data, items[data.items])
+    kept = data.where(items[data.items])
     some = np.flatnonzero(items)
     renumbered = number[kept.items].astype(np.int32)
     return replace(kept, items=renumbered, n_items=len(some)), features.take(some)
@@ -66,7 +66,7 @@ def measured(
     owner = np.repeat(np.arange(split.learned.n_users), np.diff(split.learned.offsets))
     for share in shares:
         known = np.random.default_rng(8).random(split.learned.n_users) < share
-        learned = rows_of(split.learned, known[owner])
+        learned = split.learned.where(known[owner])
         plain: list[F64] = []
         moved: list[F64] = []
         for seed in seeds:

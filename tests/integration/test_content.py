@@ -63,9 +63,7 @@ def test_a_file_is_measured_with_the_content_a_store_is_trained_with(tmp_path: P
         ids = app.state.catalog.ids.values
         order = [ids.index(item) for item in data.item_ids]
     assert list(found.features.vectors) == list(features.vectors) == [ENCODER]
-    np.testing.assert_array_equal(
-        found.features.vectors[ENCODER], features.vectors[ENCODER][order]
-    )
+    np.testing.assert_array_equal(found.features.vectors[ENCODER], features.vectors[ENCODER][order])
     assert found.notes == () and found.features.vectors[ENCODER].any(axis=1).all()
     off = EncodersConfig(text="off", image="off", audio="off")
     assert not with_content(data, off, progress=quiet).features.vectors

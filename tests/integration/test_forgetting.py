@@ -85,7 +85,7 @@ def maps(app: Limner, version: Version) -> dict[str, F64]:
 def fitted(app: Limner, position: int) -> dict[str, F64]:
     """The same fitted anew on what the log has left before a position."""
     data, features = app.training_data()
-    data = data._only(data.positions < position)
+    data = data.where(data.positions < position)
     out = {}
     for name, config in zip(COMPANIONS, (EASE, TRANSITIONS), strict=True):
         model = Linear(config)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limner.app import Limner
+from limner.app.learning import lesson_of
 from limner.config import Config, parse
 from limner.errors import ConfigError
 from limner.events.batch import DAY
+from limner.model.network import value_bucket
+from limner.profile.facets.history import octaves, worths
+from limner.recommend.scorer import _translated, history_of
 from limner.testing.shop import START, shop
 
 pytest.importorskip("torch")
@@ -74,6 +82,47 @@ def test_a_vector_follows_its_policy_and_says_when(trained: Path) -> None:
         assert app.portrait(user).vector_at is not None
         app.erase(user)
         assert not app.store.shown.holds(app.keys.pseudonym(user))
+
+
+def test_what_is_served_is_what_training_reads(trained: Path) -> None:
+    """Items, times, kinds, baskets and values: U and scores of the live state are the batch's."""
+    with opened(trained, "on_read") as app:
+        at = START + 380 * DAY
+        app.record(
+            [
+                {"user_id": "u3", "item_id": f"i{n}", "event_type": "purchase", "timestamp": at,
+                 "value": value}
+                for n, value in enumerate((0.3, 900.0, None, 12.0, 1e6))
+            ]
+        )  # fmt: skip
+        scorer = app.scorer()
+        assert scorer is not None
+        lesson = lesson_of(app)
+        numbers = {item: n for n, item in enumerate(scorer._item_ids)}
+        moved = np.array([numbers[item] for item in lesson.item_ids], dtype=np.int32)
+        data = replace(lesson.data, items=moved[lesson.data.items])
+        model = scorer._blend.models["sequence"]
+        assert data.values is not None and np.isfinite(data.values).mean() > 0.9
+        for number, user in enumerate(lesson.users):
+            batch = data.history(number, app.now() + 1)
+            live = history_of(app.state, app.state.rows[user], app.now() + 1)
+            live = _translated(live, scorer._fitted[0])[0]
+            assert live.values is not None and batch.values is not None
+            np.testing.assert_array_equal(value_bucket(live.values), value_bucket(batch.values))
+            np.testing.assert_array_equal(model.embed([live]), model.embed([batch]))
+            np.testing.assert_array_equal(model.score([live]), model.score([batch]))
+            blind = model.embed([replace(live, values=None)])
+            assert np.abs(blind - model.embed([live])).max() > 1e-6  # they do count
+        asked = [{"item_id": "i1", "event_type": "purchase", "timestamp": at}]
+        plain, dear = (app.recommend_session([event], 5, by="sequence")
+                       for event in (asked[0], {**asked[0], "value": "900"}))  # fmt: skip
+        assert [item.score for item in plain.items] != [item.score for item in dear.items]
+
+
+@given(st.lists(st.floats(allow_infinity=False), min_size=1))
+def test_a_value_kept_to_a_power_of_two_is_read_as_it_was(values: list[float]) -> None:
+    told = np.array(values)
+    np.testing.assert_array_equal(value_bucket(worths(octaves(told))), value_bucket(told))
 
 
 def test_a_policy_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from limner.errors import NotFound, UsageError
-from limner.events.batch import F64, as_text
+from limner.events.batch import F64, as_numbers, as_text
 from limner.events.meant import Meant
 from limner.events.raw import RawBatch, Refused, RefusedEvent
 from limner.events.timestamps import to_micros
@@ -189,13 +189,13 @@ def _history(app: Limner, batches: Sequence[RawBatch], refused: list[RefusedEven
 
     Those that it cannot be made of are added to `refused`.
     """
-    columns: list[tuple[int, int, float, int]] = []
+    columns: list[tuple[int, int, float, int, float]] = []
     for batch in batches:
         table = batch.table
         none = pa.nulls(len(table), pa.string())
-        ids, kinds, lines = (
+        ids, kinds, lines, values = (
             as_text(table[name].combine_chunks() if name in table.column_names else none)
-            for name in ("item_id", "event_type", "line")
+            for name in ("item_id", "event_type", "line", "value")
         )
         times = to_micros(as_text(table["timestamp"].combine_chunks()), tz=app.config.timezone)
         moments = np.where(times.missing, app.now(), times.micros)
@@ -207,16 +207,17 @@ def _history(app: Limner, batches: Sequence[RawBatch], refused: list[RefusedEven
             moments.tolist(),
             times.unreadable.tolist(),
             map(int, lines.to_pylist()),
+            as_numbers(values).tolist(),
             strict=True,
         )
-        for item_id, item, kind, time, unreadable, line in rows:
+        for item_id, item, kind, time, unreadable, line, value in rows:
             weight = app.config.weights.get(canonical(kind or ""), 0.0)
             problem = _unusable(item_id, item, kind, weight, unreadable)
             if problem is not None:
                 refused.append(RefusedEvent(line, *problem))
             else:
-                columns.append((time, item, weight, line))
-    columns.sort()
+                columns.append((time, item, weight, line, value))
+    columns.sort(key=lambda row: row[:4])
     now = max(app.now(), max((row[0] for row in columns), default=0))
     return History(
         np.array([row[1] for row in columns], dtype=np.int32),
@@ -225,6 +226,7 @@ def _history(app: Limner, batches: Sequence[RawBatch], refused: list[RefusedEven
         np.full(len(columns), -1),
         np.array([row[3] for row in columns], dtype=np.int64),
         now,
+        np.array([row[4] for row in columns], dtype=np.float64),
     )
 
 

@@ -48,6 +48,7 @@ class Asked:
                 History(
                     data.items[rows], data.times[rows], data.weights[rows],
                     data.groups[rows], data.positions[rows], int(self.now[q]),
+                    None if data.values is None else data.values[rows],
                 )
             )  # fmt: skip
         return out
@@ -76,24 +77,10 @@ class Split:
 
 def first_only(data: Interactions) -> Interactions:
     """Each user's first event with each item, and nothing of no or negative weight."""
-    wanted = rows_of(data, data.weights > 0)
+    wanted = data.where(data.weights > 0)
     keep = np.zeros(len(wanted.items), dtype=bool)
     keep[first_times(wanted)] = True
-    return rows_of(wanted, keep)
-
-
-def rows_of(data: Interactions, keep: Bool) -> Interactions:
-    """Some rows; all users stay."""
-    before = np.concatenate([[0], np.cumsum(keep)])
-    return replace(
-        data,
-        offsets=before[data.offsets],
-        items=data.items[keep],
-        times=data.times[keep],
-        weights=data.weights[keep],
-        groups=data.groups[keep],
-        positions=data.positions[keep],
-    )
+    return wanted.where(keep)
 
 
 def leave_last_out(data: Interactions, *, query_time: bool = False) -> Split:
@@ -109,9 +96,9 @@ def leave_last_out(data: Interactions, *, query_time: bool = False) -> Split:
     known = np.ones(len(owners), dtype=bool)
     known[test] = False
     return Split(
-        rows_of(data, train),
+        data.where(train),
         asked_of(data, owners[validation], validation, query_time=query_time),
-        rows_of(data, known),
+        data.where(known),
         asked_of(data, owners[test], test, query_time=query_time),
     )
 

@@ -26,7 +26,7 @@ def interactions(
     before the time `before`: no future (law 4).
     """
     users: dict[bytes, int] = {}
-    columns: list[tuple[I64, I32, I64, F64, I64, I64]] = []
+    columns: list[tuple[I64, I32, I64, F64, I64, I64, F64]] = []
     for positions, batch in rows_read:
         codes, types = batch.codes("event_type")
         worth = np.array([weights.get(name, 0.0) for name in types] + [0.0])[codes]
@@ -54,6 +54,7 @@ def interactions(
                 worth[rows],
                 hashes[grouped[rows]],
                 positions[rows],
+                batch.numbers("value")[rows],
             )
         )
     if not columns:
@@ -65,8 +66,8 @@ def interactions(
             ),
             [],
         )
-    user, item, time, weight, group, position = (
-        np.concatenate([part[place] for part in columns]) for place in range(6)
+    user, item, time, weight, group, position, value = (
+        np.concatenate([part[place] for part in columns]) for place in range(7)
     )
     # users without a row here (all before the cutoff) keep an empty history
     # users in the order of their first row, whatever order the batches' dictionaries had: what is
@@ -89,6 +90,7 @@ def interactions(
             group[order],
             position[order],
             len(catalog),
+            None if np.isnan(value).all() else value[order],
         ),
         [names_of_users[old] for old in by_first_row.tolist()],
     )

@@ -99,13 +99,14 @@ class Interactions:
         """Only what these users did; the others have no rows."""
         chosen = np.zeros(self.n_users, dtype=bool)
         chosen[users] = True
-        return self._only(np.repeat(chosen, np.diff(self.offsets)))
+        return self.where(np.repeat(chosen, np.diff(self.offsets)))
 
     def before(self, cutoff: int) -> Interactions:
         """Only what happened before `cutoff` (strictly): no future (law 4)."""
-        return self._only(self.times < cutoff)
+        return self.where(self.times < cutoff)
 
-    def _only(self, keep: npt.NDArray[np.bool_]) -> Interactions:
+    def where(self, keep: npt.NDArray[np.bool_]) -> Interactions:
+        """Some rows; all users stay."""
         counts = np.add.reduceat(np.append(keep, False).astype(np.int64), self.offsets[:-1]) * (
             np.diff(self.offsets) > 0
         )

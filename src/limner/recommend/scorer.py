@@ -22,6 +22,7 @@ from limner.model.entering import entered
 from limner.model.interactions import features
 from limner.model.protocol import History
 from limner.profile.facets import HISTORY
+from limner.profile.facets.history import worths
 from limner.profile.merge import Values
 from limner.profile.state import ProfileState
 
@@ -46,16 +47,17 @@ def history_of(state: ProfileState, row: int, now: int) -> History:
 
 
 def history_from(entries: tuple[npt.NDArray[Any], Values], now: int, row: int = -1) -> History:
-    """The same from what the facet's map has of the user."""
+    """The same from what the facet's map has of the user, values to a power of two."""
     items, values = entries
     return History(
         items.astype(np.int32),
         values["t"].astype(np.int64),
         values["w"].astype(np.float64),
-        values["group"].astype(np.int64),
+        np.where(values["group"] == 0, -1, values["group"]).astype(np.int64),  # 0: of none
         values["p"].astype(np.int64),
         now,
-        row=row,
+        worths(values["octave"]),
+        row,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from limner.events.batch import F64
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View
 from limner.profile.facets.keyed import titles
@@ -14,6 +16,30 @@ from limner.profile.pool import MapSpec
 from limner.profile.words import listed
 
 SHOWN = 10
+
+NO_VALUE = -128
+
+I8 = npt.NDArray[np.int8]
+
+
+def octaves(values: F64) -> I8:
+    """What events were worth, to a power of two: ⌊log₂⌋ of each, `NO_VALUE` for none (NaN, ≤ 0).
+
+    A byte an entry, and as fine as models read values.
+
+    >>> octaves(np.array([5.0, 0.5, np.nan, -2.0])).tolist()
+    [2, -1, -128, -128]
+    """
+    known = values > 0  # not so of NaN
+    if not known.any():
+        return np.full(len(values), NO_VALUE, dtype=np.int8)
+    found = np.floor(np.log2(np.where(known, values, 1.0))).clip(-100, 100)
+    return np.where(known, found, NO_VALUE).astype(np.int8)
+
+
+def worths(octave: I8) -> F64:
+    """The powers of two behind `octaves`, NaN for none."""
+    return np.where(octave == NO_VALUE, np.nan, np.exp2(octave.astype(np.float64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,7 @@ class History:
             POSITION,
             Column("w", "latest", "f4", few=True),
             Column("group", "latest", "i4"),
+            Column("octave", "latest", "i1"),
         )
         return MapSpec(columns, self.config.bound, key_dtype="u4", unique=False, keep="newest")
 
@@ -53,6 +80,7 @@ class History:
             "p": events.position[touched],
             "w": weights[touched].astype(np.float32),
             "group": (events.group[touched] & 0x7FFFFFFF).astype(np.int32),
+            "octave": octaves(events.number("value")[touched]),
         }
         return Lifted(touched, {}, entries=(touched, events.item[touched], entries))
 
