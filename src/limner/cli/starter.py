@@ -110,6 +110,7 @@ MEANINGS: Mapping[str, str] = {
     "sequence.threads": "PyTorch's, at most.",
     "sequence.device": "cpu, or cuda and the like.",
     "sequence.bfloat16": "Matrix products in half precision.",
+    "sequence.compile": "Train through this backend of torch.compile, such as inductor.",
     "sequence.seed": "Added to train.seed.",
     "encoders": "What turns items' text, images and sound into vectors: default, off, or a model "
     "on disk (an ONNX file, or for text a sentence-transformers folder).",

@@ -24,6 +24,7 @@ K candidates, P pairs of a state with a target.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -68,7 +69,8 @@ class SequenceConfig:
     nothing else is given to stop on; `members`: how many networks are trained, each from a seed of
     its own, whose answers are averaged: better lists for as many times the work; `threads`:
     PyTorch's, at most; `device`: "cpu", "cuda", …;
-    `bfloat16`: matrix products in it.
+    `bfloat16`: matrix products in it; `compile`: the backend of `torch.compile` that training goes
+    through, "" for none.
     """
 
     kind: Kind = "transformer"
@@ -96,6 +98,7 @@ class SequenceConfig:
     threads: int = 1
     device: str = "cpu"
     bfloat16: bool = False
+    compile: str = ""
     seed: int = 0
 
     def check(self, where: str = "") -> None:
@@ -276,6 +279,23 @@ def encode(
     x = functional.rms_norm(x, (d,), params["norm"]) * params["scale"]
     states: Tensor = x[:, 0] if last else x * valid[..., None]
     return states
+
+
+@cache
+def compiled(backend: str) -> Callable[..., Tensor]:
+    """`encode` through `torch.compile`, for batches of any size: the same up to rounding.
+
+    Raises ConfigError if PyTorch has no such backend.
+    """
+    torch = torch_()
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        raise ConfigError(
+            f"sequence.compile = {backend!r} is no backend of torch.compile",
+            mend=f'use one of {", ".join(known)}, or "" for none',
+        )
+    out: Callable[..., Tensor] = torch.compile(encode, backend=backend, dynamic=True)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,9 +483,12 @@ def ask(
         out: Tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
         return out
 
+    # what is only asked and not learned from is not worth a second compilation
+    compiling = config.compile and torch.is_grad_enabled()
+    encoding = compiled(config.compile) if compiling else encode
     vectors = item_vectors(params, table, to(used))  # (U, D)
     tokens = tokens_of(params, config, batch, vectors[to(place[batch.bag_items])])
-    states = encode(
+    states = encoding(
         params, config, tokens, to(batch.minutes), to(batch.valid), dropout=dropout
     ).reshape(-1, config.width)
     asking, which = np.unique(batch.pair_token, return_inverse=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.unit.model.small import shop, silent
 
-from limner.errors import ModelError
+from limner.errors import ConfigError, ModelError
 from limner.events.batch import DAY
 from limner.model.network import (
     Candidates,
@@ -494,3 +494,26 @@ def test_the_loss_is_the_same_where_the_partition_is_known_from_logits_already_b
     partition = asked.logits.logsumexp(dim=1)
     given = loss_of(model.params, SMALL, asked, batch, known, partition=partition)
     torch.testing.assert_close(given, loss_of(model.params, SMALL, asked, batch, known))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler's own look at tokens
+def test_compiled_it_learns_the_same() -> None:
+    data, features = shop(users=30)
+    found = []
+    for backend in ("", "eager"):
+        config = SequenceConfig(depth=1, passes=2, dropout=0.0, tokens=512, compile=backend)
+        model = SequenceModel(config)
+        model.fit(data, features, progress=silent)
+        found.append(model)
+    plain, compiled = found
+    np.testing.assert_allclose(compiled.curve.loss, plain.curve.loss, rtol=1e-5)
+    np.testing.assert_allclose(compiled.curve.value, plain.curve.value, rtol=1e-5)
+    np.testing.assert_allclose(compiled.vectors, plain.vectors, atol=1e-4)
+
+
+def test_a_backend_that_there_is_none_of_is_refused() -> None:
+    data, features = shop(users=8)
+    with pytest.raises(ConfigError, match=r"'fastest' is no backend.*"):
+        SequenceModel(SequenceConfig(depth=1, passes=1, compile="fastest")).fit(
+            data, features, progress=silent
+        )
