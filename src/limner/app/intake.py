@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from limner.events.log import Position
 from limner.events.raw import Import, ImportLedger, RawBatch, Refused
@@ -22,6 +24,11 @@ from limner.sources.columns import Kind
 
 if TYPE_CHECKING:
     from limner.app.limner import Limner
+
+
+Body = tuple[bytes, str]
+"""A request's body and its content type."""
+Outcome = Recorded | Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,89 @@ def record(app: Limner, events: Any, *, source: str, kind: Kind, import_id: int)
         with app.store.transaction():
             app.store.quarantine.add(unreadable, now=app.received())
     return _sum(parts, unreadable, app.state.position)
+
+
+def record_bodies(app: Limner, bodies: Sequence[Body], *, where: str) -> list[Outcome]:
+    """The events of several requests in one commit: what became of each, in their order.
+
+    A request that cannot be read, or whose rows fail, fails alone.
+    """
+    return _record_bodies(app, bodies, where, app.now(), app.received())
+
+
+def _record_bodies(
+    app: Limner, bodies: Sequence[Body], where: str, now: int, received: int
+) -> list[Outcome]:
+    batches, unreadable, failed = payloads.parse_together(
+        bodies, where=where, now=now, received=received
+    )
+    occurrences = Occurrences(payloads.STRIDE)
+    parts: list[tuple[RawBatch, Recorded]] = []
+    try:
+        for raw in batches:
+            held = _Held(app)
+            recorded = app.writer.record(raw, occurrences=occurrences, hold=False, within=held)
+            parts.append((raw, recorded))
+            app.keep_start_quick()
+        if unreadable:
+            with app.writer.commit_lock, app.store.transaction():
+                app.store.quarantine.add(_own_lines(unreadable), now=app.received())
+    except Exception as error:
+        if len(bodies) == 1:
+            return [error]
+        # what is in the log already changes nothing when it comes again (law 2)
+        return [
+            _record_bodies(app, [body], where, now, received + place)[0]
+            for place, body in enumerate(bodies)
+        ]
+    return [
+        failed.get(place) or part for place, part in enumerate(_by_body(parts, unreadable, bodies))
+    ]
+
+
+@dataclass(slots=True)
+class _Held:
+    """Puts what is refused into quarantine, in the commit that it is refused in."""
+
+    app: Limner
+    done: int = 0
+
+    def __call__(self, recorded: Recorded) -> None:
+        refused = recorded.refused[self.done :]
+        self.done = len(recorded.refused)
+        if refused:
+            self.app.store.quarantine.add(_own_lines(refused), now=self.app.received())
+
+
+def _own_lines(refused: Iterable[Refused]) -> list[Refused]:
+    """Rows under their numbers in their own bodies."""
+    return [replace(row, line=row.line % payloads.STRIDE) for row in refused]
+
+
+def _by_body(
+    parts: Sequence[tuple[RawBatch, Recorded]], unreadable: Sequence[Refused], bodies: Sized
+) -> list[Recorded]:
+    """What became of each body's rows."""
+    n, stride = len(bodies), payloads.STRIDE
+    rows, again = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    as_of = np.zeros(n, dtype=np.int64)
+    refused: list[list[Refused]] = [[] for _ in range(n)]
+    for row in unreadable:
+        refused[row.line // stride].append(row)
+    for raw, recorded in parts:
+        of = raw.table["line"].to_numpy() // stride
+        rows += np.bincount(of, minlength=n)
+        as_of[of] = np.maximum(as_of[of], recorded.as_of)
+        if recorded.again:
+            again += np.bincount(np.array(recorded.again) // stride, minlength=n)
+        for row in recorded.refused:
+            refused[row.line // stride].append(row)
+            rows[row.line // stride] -= 1
+    return [
+        Recorded(int(rows[k] - again[k]), int(again[k]), tuple(_own_lines(refused[k])),
+                 int(as_of[k]))
+        for k in range(n)
+    ]  # fmt: skip
 
 
 def import_file(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIGURES = (
     "import", "portrait", "events-of", "event", "growth", "recovery", "cold", "heavy", "stages",
-    "explain", "feast",
+    "explain", "serve", "freshness", "feast",
 )  # fmt: skip
 """What can be measured; `import` measures memory too."""
 
@@ -82,7 +82,7 @@ def measure(
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
     """The figures as JSON values, with the machine and the shop they are of."""
-    from limner.cli import limits, reasoning
+    from limner.cli import limits, reasoning, serving
     from limner.cli.measures import Bench
     from limner.sources.synthetic import Shop
 
@@ -97,6 +97,8 @@ def measure(
         "heavy": Bench.heavy,
         "stages": limits.stages,
         "explain": reasoning.explain,
+        "serve": serving.serve,
+        "freshness": serving.freshness,
         "feast": lambda bench: limits.feast(bench, feast_python or "python3"),
     }
     kept = nullcontext(str(folder)) if folder else tempfile.TemporaryDirectory()

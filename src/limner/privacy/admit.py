@@ -67,8 +67,15 @@ class PrivacyConfig:
             _change(name, action)
 
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number near 2^64 divided by the golden ratio: its multiples lie far apart."""
+
+
 class Occurrences:
-    """How often each content has come in one file; 8 bytes a row.
+    """How often each content has come in one file, or in one of several bodies; 8 bytes a row.
+
+    With a `stride` rows of several bodies come together, a row's line being its number in its
+    body plus the stride times the body's place.
 
     It counts by 64 bits of the content's digest. Should two contents ever share them, the later
     one is numbered one too high, the same way at each reading of the file, so law 2 holds.
@@ -78,15 +85,20 @@ class Occurrences:
     [0, 1, 0]
     >>> seen.number(np.array([7, 5], np.uint64)).tolist()
     [1, 2]
+    >>> Occurrences(stride=100).number(np.array([5, 5], np.uint64), np.array([1, 101])).tolist()
+    [0, 0]
     """
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_runs", "stride")
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = 0) -> None:
         self._runs = SortedRuns()
+        self.stride = stride
 
-    def number(self, key: U64) -> I64:
-        """For each row, how many rows before it, in this file, have its content."""
+    def number(self, key: U64, lines: I64 | None = None) -> I64:
+        """For each row, how many rows before it, in this file or body, have its content."""
+        if self.stride and lines is not None:
+            key = key ^ ((lines // self.stride).astype(np.uint64) * _ODD)
         order = np.argsort(key, kind="stable")
         ordered = key[order]
         starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(key)])
@@ -189,7 +201,8 @@ def _identify(
         firsts = _matrix(keys.digests(content, person=BY_CONTENT))
         # its first half says what the content is, whatever the number of the occurrence
         checks[rows] = firsts[:, :8].copy().view("<u8")[:, 0]
-        numbers = occurrences.number(checks[rows])
+        lines = _column(table, "line").to_numpy()[rows] if occurrences.stride else None
+        numbers = occurrences.number(checks[rows], lines)
         again = np.flatnonzero(numbers)
         messages = [repeated(firsts[row].tobytes(), int(numbers[row])) for row in again]
         firsts[again] = _matrix(keys.digests(messages, person=BY_REPEAT))

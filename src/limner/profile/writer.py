@@ -72,6 +72,8 @@ class Recorded:
     refused: tuple[Refused, ...]
     as_of: Position
     found: Counter[str] = field(default_factory=Counter)
+    again: tuple[int, ...] = field(default=(), compare=False)
+    """The lines of those that are repeated."""
 
     @property
     def rows(self) -> int:
@@ -86,6 +88,7 @@ class Recorded:
             self.refused + later.refused,
             later.as_of,
             self.found + later.found,
+            self.again + later.again,
         )
 
 
@@ -498,7 +501,11 @@ class Writer:
             added = int(kept[rows].sum())
             repeated = len(one.batch) - added - len(clashes)
             refused = [self._holdable(row, new, identities) for row in refused]
-            yield one.ticket, Recorded(added, repeated, tuple(refused), 0, found)
+            again: tuple[int, ...] = ()
+            if repeated:
+                known = ~kept[rows] & ~conflict[rows]
+                again = tuple(one.lines[known].tolist())
+            yield one.ticket, Recorded(added, repeated, tuple(refused), 0, found, again)
 
     def _holdable(
         self, refused: Refused, new: Mapping[bytes, Sealed], identities: Mapping[bytes, Sealed]

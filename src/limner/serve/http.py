@@ -7,6 +7,7 @@ arrive together are committed together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
@@ -17,10 +18,9 @@ from limner import __version__
 from limner.app import Erased, Jobs, Limner, listing
 from limner.app.listing import Asked
 from limner.errors import LimnerError, NotFound
-from limner.events.raw import Refused, RefusedEvent
+from limner.events.raw import RefusedEvent
 from limner.explain.slots import SlotExplained
 from limner.explain.why import Why
-from limner.privacy.admit import Occurrences
 from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
 from limner.recommend.attribution import Attribution
@@ -37,6 +37,8 @@ from limner.serve.answers import (
 )
 from limner.serve.background import Trainer
 from limner.serve.door import Door
+from limner.serve.gather import Full
+from limner.serve.lots import lots_of
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
 from limner.serve.problems import of_error, problem
 from limner.serve.requests import (
@@ -44,6 +46,7 @@ from limner.serve.requests import (
     InTraining,
     ItemId,
     Listing,
+    Lots,
     RawBody,
     Shop,
     UserId,
@@ -65,25 +68,14 @@ health = APIRouter(prefix="/health", tags=["operations"])
     openapi_extra=EVENTS_BODY,
     responses=answers(Accepted),
 )
-def post_events(app: Shop, request: Request, body: RawBody) -> Response:
+async def post_events(lots: Lots, request: Request, body: RawBody) -> Response:
     """Record one event, a list, or one a line, and fold them into the portraits.
 
     Answers when they are on disk. An event seen before changes nothing. Refused events do not
     stop the others; if all are refused the answer is a problem with status 422.
     """
-    batches, unreadable = parse_events(
-        body,
-        request.headers.get("content-type", ""),
-        where="POST /v1/events",
-        now=app.now(),
-        received=app.received(),
-    )
-    occurrences = Occurrences()
-    parts = [app.writer.record(raw, occurrences=occurrences) for raw in batches]
-    if unreadable:
-        with app.writer.commit_lock, app.store.transaction():
-            app.store.quarantine.add(unreadable, now=app.received())
-    return _accepted(parts, unreadable)
+    kind = request.headers.get("content-type", "")
+    return _accepted([await lots.events((body, kind), len(body))])
 
 
 @router.put(
@@ -141,9 +133,9 @@ def put_alias(
     return _accepted([app.alias(previous_id, user_id)])
 
 
-def _accepted(parts: Sequence[Recorded], unreadable: Sequence[Refused] = ()) -> Response:
+def _accepted(parts: Sequence[Recorded]) -> Response:
     added, repeated = sum(part.added for part in parts), sum(part.repeated for part in parts)
-    rows = [*unreadable, *(row for part in parts for row in part.refused)]
+    rows = [row for part in parts for row in part.refused]
     refused = [RefusedEvent(row.line, row.rule, row.reason) for row in rows]
     refused.sort(key=lambda row: row.line)
     if refused and not added and not repeated:
@@ -168,8 +160,9 @@ def _accepted(parts: Sequence[Recorded], unreadable: Sequence[Refused] = ()) -> 
     summary="The portrait of a user",
     responses=answers(Portrait),
 )
-def get_portrait(
+async def get_portrait(
     app: Shop,
+    lots: Lots,
     user_id: UserId,
     at: Annotated[
         str | None,
@@ -189,7 +182,8 @@ def get_portrait(
     Each sentence of `written` names the slots that it rests on.
     """
     when = None if at is None else moment(at, app.config.timezone)
-    return json_answer(app.portrait(user_id, at=when, known_at=known_at, written=written or ""))
+    asked = partial(app.portrait, user_id, at=when, known_at=known_at, written=written or "")
+    return json_answer(await lots.reads(asked))
 
 
 @router.get(
@@ -249,8 +243,9 @@ def get_history(
     summary="The best items for a user",
     responses=answers(Recommendations),
 )
-def get_recommendations(
+async def get_recommendations(
     app: Shop,
+    lots: Lots,
     user_id: UserId,
     asked: Listing,
     n: Annotated[int | None, Query(ge=1, le=1000, description="How many items.")] = None,
@@ -264,8 +259,9 @@ def get_recommendations(
     Filters and steps after the score are on record. A user without a history gets what is
     popular, and `note` says so; it also says when filters left nothing.
     """
+    log = log and app.writable
     return json_answer(
-        app.recommend(user_id, n, explain=explain, log=log and app.writable, **asked)
+        await lots.reads(partial(app.recommend, user_id, n, explain=explain, log=log, **asked))
     )
 
 
@@ -435,6 +431,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
         redoc_url=None,
     )
     out.state.limner = app
+    out.state.lots = lots_of(app)
     out.state.trainer = trainer or Trainer(app)
     out.state.jobs = jobs or app.jobs(out.state.trainer.train, out.state.trainer.update)
     out.include_router(router)
@@ -446,6 +443,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.include_router(health)
     out.add_exception_handler(LimnerError, _on_limner_error)
     out.add_exception_handler(HTTPException, _on_http_error)
+    out.add_exception_handler(Full, _on_full)
     out.add_exception_handler(RequestValidationError, _on_invalid)
     out.add_exception_handler(Exception, _on_bug)
     described = document(out)
@@ -457,6 +455,17 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
 async def _on_limner_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LimnerError)
     return of_error(error)
+
+
+async def _on_full(request: Request, error: Exception) -> Response:
+    return problem(
+        429,
+        "Too much waits to be answered",
+        "the server has as many requests of this kind waiting as it takes",
+        kind="urn:limner:error:busy",
+        mend="send it again after the seconds that Retry-After says",
+        headers={"Retry-After": "1"},
+    )
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

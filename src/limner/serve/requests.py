@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from limner.app import Jobs, Limner
 from limner.app.listing import boosts_of
 from limner.serve.background import Trainer
+from limner.serve.lots import Lots as Lots_
 from limner.serve.wire import encode
 from limner.sources.payloads import MAX_BYTES
 
@@ -36,6 +37,11 @@ async def _jobs(request: Request) -> Jobs:
     return jobs
 
 
+async def _lots(request: Request) -> Lots_:
+    lots: Lots_ = request.app.state.lots
+    return lots
+
+
 async def _body(request: Request) -> bytes:
     """The body, given up at the first byte too many."""
     parts: list[bytes] = []
@@ -51,6 +57,7 @@ async def _body(request: Request) -> bytes:
 
 
 Shop = Annotated[Limner, Depends(_limner)]
+Lots = Annotated[Lots_, Depends(_lots)]
 InTraining = Annotated[Trainer, Depends(_trainer)]
 InJobs = Annotated[Jobs, Depends(_jobs)]
 RawBody = Annotated[bytes, Depends(_body)]

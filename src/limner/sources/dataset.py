@@ -271,9 +271,7 @@ def _used(numbers: I64, ids: list[str]) -> tuple[I64, list[str]]:
 # ---------------------------------------------------------------- items
 
 
-def _features(
-    path: Path, item_ids: Sequence[str]
-) -> tuple[ItemFeatures, list[Mapping[str, Any]]]:
+def _features(path: Path, item_ids: Sequence[str]) -> tuple[ItemFeatures, list[Mapping[str, Any]]]:
     """Attributes that group items: each with at most half as many values as items; and all.
 
     A list becomes columns `name`, `name.2`, … with one vocabulary.

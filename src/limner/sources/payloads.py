@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,6 +19,9 @@ MAX_BYTES = 16 << 20
 """The largest body that is read."""
 MAX_EVENTS = 50_000
 """The most events in one body."""
+STRIDE = 1 << 20
+"""Of rows of several bodies: a row's line is its number in its body plus this times the place of
+the body."""
 
 _IDS = ("user_id", "item_id", "event_type", "event_id", "group_id", "target_user_id",
         "recommendation_id", "unit", "tz")  # fmt: skip
@@ -64,6 +68,40 @@ def parse_events(
     >>> len(batch), refused[0].line, refused[0].rule
     (1, 2, 'bad_row')
     """
+    items, refused = _decoded(body, content_type, where)
+    batches, bad = numbered_events(items, where=where, now=now, source=source, received=received)
+    return batches, refused + bad
+
+
+def parse_together(
+    bodies: Sequence[tuple[bytes, str]], *, where: str, now: int, received: int
+) -> tuple[list[RawBatch], list[Refused], dict[int, InputError]]:
+    """The events of several requests' (body, content type) as if they were one, by `STRIDE`.
+
+    Each still counts its own events, and is received a microsecond after the one before. Last:
+    which bodies cannot be read as a whole, and why.
+    """
+    items: list[tuple[int, Any]] = []
+    refused: list[Refused] = []
+    failed: dict[int, InputError] = {}
+    for place, (body, content_type) in enumerate(bodies):
+        try:
+            found, bad = _decoded(body, content_type, where)
+        except InputError as error:
+            failed[place] = error
+            continue
+        items.extend((place * STRIDE + number, item) for number, item in found)
+        refused.extend(replace(row, line=place * STRIDE + row.line) for row in bad)
+    batches, bad = numbered_events(
+        items, where=where, now=now, source="http", received=received, stride=STRIDE
+    )
+    return batches, refused + bad, failed
+
+
+def _decoded(
+    body: bytes, content_type: str, where: str
+) -> tuple[list[tuple[int, Any]], list[Refused]]:
+    """The events of a body with their numbers, and the lines that are none."""
     if len(body) > MAX_BYTES:
         raise InputError(
             f"the body has {len(body):,} bytes, and {MAX_BYTES:,} are the most",
@@ -78,8 +116,7 @@ def parse_events(
             where=where,
             mend="send them in several requests, or use limner import",
         )
-    batches, bad = numbered_events(items, where=where, now=now, source=source, received=received)
-    return batches, refused + bad
+    return items, refused
 
 
 def numbered_events(
@@ -89,11 +126,12 @@ def numbered_events(
     now: int,
     source: str,
     received: int | None = None,
+    stride: int = 0,
 ) -> tuple[list[RawBatch], list[Refused]]:
     """Events as mappings with their numbers: what `parse_events` does once a body is decoded.
 
     `received` (µs, `now` by default) tells two events without time and id apart, where `now`
-    may stand still.
+    may stand still; with a `stride` those of each body (`STRIDE`) are received 1 µs later.
     """
     refused: list[Refused] = []
     parts: dict[str, list[tuple[int, Row, Row]]] = {}
@@ -107,7 +145,7 @@ def numbered_events(
         named = event.pop("source", None)
         parts.setdefault(named or source, []).append((line, item, event))
     moment = now if received is None else received
-    batches = [_batch(rows, where, name, now, moment) for name, rows in parts.items()]
+    batches = [_batch(rows, where, name, now, moment, stride) for name, rows in parts.items()]
     return batches, refused
 
 
@@ -195,16 +233,22 @@ def _wrong(event: Row) -> str | None:
 
 
 def _batch(
-    rows: list[tuple[int, Row, Row]], where: str, source: str, now: int, received: int
+    rows: list[tuple[int, Row, Row]],
+    where: str,
+    source: str,
+    now: int,
+    received: int,
+    stride: int,
 ) -> RawBatch:
     added = []
-    for _, _, event in rows:
+    for line, _, event in rows:
         # What an item or a user is needs no time: it is so from ever, as in a file without times.
         dated = canonical(str(event.get("event_type"))) not in RESERVED
         timeless = dated and event.get("timestamp") in (None, "")
         # An event with an id is the same one however often, and whenever, it is sent.
         nameless = event.get("event_id") in (None, "")
-        added.append(str(received).encode() if timeless and nameless else b"")
+        when = received + line // stride if stride else received
+        added.append(str(when).encode() if timeless and nameless else b"")
         if timeless:
             event["timestamp"] = now
     names = list(dict.fromkeys(name for _, _, event in rows for name in event))
