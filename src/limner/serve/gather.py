@@ -89,9 +89,7 @@ class Gather(Generic[Q, A]):
                     self._there.wait()
                 if not self._waiting:
                     return
-                lot = [
-                    self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))
-                ]
+                lot = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
                 self._held -= sum(asked.size for asked in lot)
             try:
                 answers: Sequence[A | Exception] = self._work([asked.question for asked in lot])
