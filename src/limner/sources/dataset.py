@@ -84,12 +84,13 @@ def load(
     events = _events_file(Path(path))
     timed = not _is_sequences(events)
     if timed:
-        users, found, times, worth, user_ids, item_ids, left_out = _timed(
+        users, found, times, worth, values, user_ids, item_ids, left_out = _timed(
             events, columns or {}, weights
         )
     else:
         users, found, user_ids, item_ids = _sequences(events)
         times, worth, left_out = _places(users), np.ones(len(users)), 0
+        values = np.full(len(users), np.nan)
     if not len(users):
         raise InputError("there are no interactions", where=str(events), mend="check the columns")
     order = np.lexsort((np.arange(len(users)), times, users))
@@ -101,6 +102,7 @@ def load(
         np.full(len(users), -1, dtype=np.int64),
         order.astype(np.int64),
         len(item_ids),
+        None if np.isnan(values).all() else values[order],
     )
     nothing = ItemFeatures({}, {}, np.ones(len(item_ids), dtype=bool))
     notes: tuple[str, ...] = ()
@@ -228,10 +230,10 @@ def _places(users: I64) -> I64:
 
 def _timed(
     path: Path, columns: Mapping[str, str], weights: Mapping[str, float]
-) -> tuple[I64, I64, I64, F64, list[str], list[str], int]:
+) -> tuple[I64, I64, I64, F64, F64, list[str], list[str], int]:
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    parts: list[tuple[I64, I64, I64, F64]] = []
+    parts: list[tuple[I64, I64, I64, F64, F64]] = []
     refused: list[Refused] = []
     config = CleanConfig()
     seen = 0
@@ -245,14 +247,16 @@ def _timed(
         by_type = np.array([*(weights.get(name, 1.0) for name in names), 1.0])
         worth = by_type[types.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
         keep = (who >= 0) & (what >= 0) & (worth > 0) & ~times.missing & ~times.unreadable
-        parts.append((who[keep], what[keep], times.micros[keep], worth[keep]))
+        told, _ = rows.number("value")
+        parts.append((who[keep], what[keep], times.micros[keep], worth[keep], told[keep]))
         seen += len(rows)
-    joined = [np.concatenate(part) for part in zip(*parts, strict=True)] or [np.zeros(0)] * 4
+    joined = [np.concatenate(part) for part in zip(*parts, strict=True)] or [np.zeros(0)] * 5
     # an id that only rows left out name is no user and no item
     who, user_ids = _used(joined[0].astype(np.int64), list(users))
     what, item_ids = _used(joined[1].astype(np.int64), list(items))
     left_out = seen - len(who) + len(refused)
-    return who, what, joined[2].astype(np.int64), joined[3], user_ids, item_ids, left_out
+    times_ = joined[2].astype(np.int64)
+    return who, what, times_, joined[3], joined[4], user_ids, item_ids, left_out
 
 
 def _numbers(texts: pa.Array, ids: dict[str, int]) -> I64:

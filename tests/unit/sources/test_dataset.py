@@ -52,6 +52,15 @@ def test_sequences_know_order_only(tmp_path: Path, text: str) -> None:
     assert [words[c] if c >= 0 else "" for c in found.features.codes["attribute"]] == ["1", "2", ""]
 
 
+def test_values_stay_with_their_events(tmp_path: Path) -> None:
+    rows = "u1,a,1700000002,purchase,3.5\nu1,b,1700000001,view,\nu2,a,1700000000,purchase,0.5\n"
+    head = "user_id,item_id,timestamp,event_type,value\n"
+    values = load(write(tmp_path, "events.csv", head + rows)).interactions.values
+    np.testing.assert_array_equal(values, [np.nan, 3.5, 0.5])
+    write(tmp_path, "plain.csv", "user_id,item_id,timestamp,event_type\nu1,a,1700000002,view\n")
+    assert load(tmp_path / "plain.csv").interactions.values is None
+
+
 def test_movielens_without_a_header(tmp_path: Path) -> None:
     write(
         tmp_path, "ratings.dat", "1::10::5::978300760\n1::11::3::978300750\n2::10::4::978300000\n"
