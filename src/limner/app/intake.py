@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from limner.app.limner import Limner
 
 
+LOT = 4_096
+"""Events of several requests that are one commit at the most."""
+
 Body = tuple[bytes, str]
 """A request's body and its content type."""
 Outcome = Recorded | Exception
@@ -98,7 +101,9 @@ def _record_bodies(
     try:
         for raw in batches:
             held = _Held(app)
-            recorded = app.writer.record(raw, occurrences=occurrences, hold=False, within=held)
+            recorded = app.writer.record(
+                raw, occurrences=occurrences, hold=False, within=held, together=len(raw) <= LOT
+            )
             parts.append((raw, recorded))
             app.keep_start_quick()
         if unreadable:

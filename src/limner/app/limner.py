@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,7 @@ from limner.profile import facets, portrait
 from limner.profile.changes import KINDS, Change, Changes, Subscription
 from limner.profile.choices import Choices, choices_of, declared
 from limner.profile.facet import duration
+from limner.profile.facets.taste import InterestVector
 from limner.profile.facets.vector import VECTOR, UserVector
 from limner.profile.follow import Following
 from limner.profile.interaction import Interaction
@@ -622,6 +624,17 @@ class Limner:
         finally:
             self._loading.release()
         return self._scorer
+
+    def warm(self) -> None:
+        """Make what the first requests would have to: the model, items' vectors, the first list."""
+        self.scorer()
+        with self.writer.lock:
+            for facet in self.state.facets:
+                if isinstance(facet, InterestVector):
+                    catalog = self.state.catalog
+                    facet.vectors_of(catalog, np.arange(len(catalog), dtype=np.int32), self.now())
+        with suppress(LimnerError):  # a list that cannot be made is told to whoever asks for it
+            listing.for_session(self, [], [], scenario="", by=None, n=None, explain=False, asked={})
 
     def _load(self, home: Path, version: str) -> None:
         found = registry.version_of(home, version)

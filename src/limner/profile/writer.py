@@ -206,6 +206,7 @@ class Writer:
         settle: bool = True,
         within: Callable[[Recorded], None] | None = None,
         hold: bool = True,
+        together: bool = False,
         policy: PrivacyConfig | None = None,
     ) -> Recorded:
         """Take rows in; return when they are durable and visible.
@@ -216,7 +217,8 @@ class Writer:
         rows of the same source that could not even be read: they go to quarantine in the same
         transaction. `within` is called inside that transaction with what will be true when it
         ends, for whoever keeps a book of it; without `hold` what is refused is left to it, else
-        it goes to quarantine; `policy` stands for the writer's own.
+        it goes to quarantine; `policy` stands for the writer's own. Rows that come `together` are
+        live events of several callers: one commit, before those that take longer.
 
         While live events come, more than `PIECE` rows are taken in as several transactions;
         `within` is called in each with the sum so far. Raises what the store raises; then nothing
@@ -226,7 +228,7 @@ class Writer:
         admitted = rows
         if isinstance(admitted, RawBatch):
             admitted = admit(admitted, self.keys, policy or self.policy, occurrences)
-        if settle and len(admitted.raw) <= LIVE:
+        if together or (settle and len(admitted.raw) <= LIVE):
             return self._record_live(_Ticket(admitted, import_id, tuple(refused), within, hold))
         done, owed, start = Recorded(0, 0, (), 0), _Owed(), 0
         whole = None
@@ -268,6 +270,11 @@ class Writer:
         if ticket.owed:
             self._settle_followed(ticket.owed)
         return _result(ticket)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether live events come at present, or readers had to wait of late."""
+        return self._live or self.lock.waited(LIVE_FOR)
 
     @property
     def _live(self) -> bool:

@@ -37,8 +37,8 @@ class _Asked(Generic[Q]):
 class Gather(Generic[Q, A]):
     """`work` answers a lot of questions in their order, each with an answer or an exception.
 
-    `most`: how many are worked on together; `room`: the sum of sizes that may wait, where one
-    question alone always may.
+    `most`: how many are worked on together, and `lot` the sum of their sizes; `room`: the sum of
+    sizes that may wait. One question alone always may.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class Gather(Generic[Q, A]):
         work: Callable[[list[Q]], Sequence[A | Exception]],
         *,
         most: int,
+        lot: int,
         room: int,
     ) -> None:
-        self._work, self._most, self._room = work, most, room
+        self._work, self._most, self._lot, self._room = work, most, lot, room
         self._waiting: deque[_Asked[Q]] = deque()
         self._held = 0
         self._there = threading.Condition()
@@ -89,7 +90,13 @@ class Gather(Generic[Q, A]):
                     self._there.wait()
                 if not self._waiting:
                     return
-                lot = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+                lot = [self._waiting.popleft()]
+                size = lot[0].size
+                while self._waiting and len(lot) < self._most:
+                    size += self._waiting[0].size
+                    if size > self._lot:
+                        break
+                    lot.append(self._waiting.popleft())
                 self._held -= sum(asked.size for asked in lot)
             try:
                 answers: Sequence[A | Exception] = self._work([asked.question for asked in lot])

@@ -11,8 +11,8 @@ from limner.app.intake import Body, record_bodies
 from limner.profile.writer import Recorded
 from limner.serve.gather import Gather
 
-EVENTS, EVENT_BYTES = 64, 64 << 20
-"""Requests whose events are one commit, and bytes of bodies that may wait."""
+EVENTS, TOGETHER, WAITING = 256, 512 << 10, 64 << 20
+"""Requests whose events are one commit, their bytes, and bytes of bodies that may wait."""
 READS, READING = 16, 1_000
 """Portraits and lists made in one go, and how many may wait."""
 
@@ -37,8 +37,8 @@ def lots_of(app: Limner) -> Lots:
         return record_bodies(app, bodies, where="POST /v1/events")
 
     return Lots(
-        Gather("events", record, most=EVENTS, room=EVENT_BYTES),
-        Gather("reads", _each, most=READS, room=READING),
+        Gather("events", record, most=EVENTS, lot=TOGETHER, room=WAITING),
+        Gather("reads", _each, most=READS, lot=READS, room=READING),
     )
 
 

@@ -29,7 +29,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
         host, port = listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         with Limner.open(config=config, holder=f"limner serve at {url}") as app:
-            app.scorer()  # loaded before the first request, not by it
+            app.warm()
             trainer = Trainer(app)
             jobs = app.jobs(trainer.train, trainer.update)
             schedule = Schedule(jobs)
