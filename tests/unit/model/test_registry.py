@@ -79,6 +79,15 @@ def test_old_versions_go_but_not_the_one_in_use_nor_its_parent(blend: Blend, hom
         registry.roll_back(home, at=11)  # its parent is no longer kept
 
 
+def test_what_another_version_replaces_goes_unless_it_is_in_use(home: Path, blend: Blend) -> None:
+    registry.publish(home, blend, {"parents": ["000001"], "replaces": "000002"})
+    registry.promote(home, "000002", at=9)
+    assert registry.prune(home, 9) == []
+    registry.promote(home, "000003", at=10)
+    assert registry.prune(home, 9) == ["000002"]
+    assert [v.name for v in registry.versions(home)] == ["000001", "000003"]
+
+
 def test_a_version_whose_any_file_was_altered_is_refused(home: Path) -> None:
     """Cut short, with a bit turned, emptied, or gone: each file of a version in its turn."""
     folder = home / "models" / "000002"
