@@ -18,13 +18,13 @@ from limner import config
 from limner.app import Limner
 from limner.cli import cli
 from limner.cli.starter import MEANINGS, settings, starter
-from limner.errors import LimnerError
+from limner.errors import LimnerError, every_error
 from limner.events.missing import FIELDS, INFERRED
 from limner.events.rules import RULES
 from limner.profile.facets import KINDS, LABEL, READERS
 from limner.serve.http import api
 from limner.serve.openapi import EXAMPLES
-from limner.serve.problems import STATUS, every_error
+from limner.serve.problems import STATUS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -18,6 +18,10 @@ LimnerError                 what is wrong, where, and how to mend it
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 
 class LimnerError(Exception):
     """An error with three parts: `what` is wrong, `where`, and how to `mend` it.
@@ -28,6 +32,8 @@ class LimnerError(Exception):
     """
 
     exit_code = 1
+    problem: Mapping[str, Any] | None = None
+    """The problem document (RFC 9457) that a server told it in."""
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         super().__init__(what, where, mend)
@@ -98,3 +104,39 @@ class OutOfOrder(StoreError):
 
 class ModelError(LimnerError):
     """A model cannot be fitted, loaded or used."""
+
+
+_PREFIX = "urn:limner:error:"
+
+
+def kind_of(cls: type[LimnerError]) -> str:
+    """The `type` of an error's problem document.
+
+    >>> kind_of(NotFound)
+    'urn:limner:error:not-found'
+    """
+    return _PREFIX + re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+
+def to_error(body: Mapping[str, Any]) -> LimnerError:
+    """The error that a problem document tells of, for a client.
+
+    >>> to_error({"type": "urn:limner:error:not-found", "detail": "user 'x' is not known"})
+    NotFound("user 'x' is not known", '', '')
+    """
+    kinds = {kind_of(cls): cls for cls in every_error()}
+    cls = kinds.get(str(body.get("type")), LimnerError)
+    error = cls.__new__(cls)  # MissingExtra has a constructor of its own
+    LimnerError.__init__(
+        error,
+        str(body.get("detail") or body.get("title") or "the server gives no reason"),
+        where=str(body.get("where", "")),
+        mend=str(body.get("mend", "")),
+    )
+    error.problem = body
+    return error
+
+
+def every_error(cls: type[LimnerError] = LimnerError) -> list[type[LimnerError]]:
+    """The error tree, from its root."""
+    return [cls, *(found for sub in cls.__subclasses__() for found in every_error(sub))]

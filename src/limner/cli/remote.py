@@ -16,14 +16,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import msgspec
 
-from limner.errors import InputError, LimnerError, ModelError, UsageError
+from limner.errors import InputError, LimnerError, ModelError, UsageError, to_error
 from limner.events.batch import PROPERTY
 from limner.events.raw import RawBatch, Refused, RefusedEvent
 from limner.model.protocol import Progress
 from limner.serve.answers import Accepted
 from limner.serve.background import Training
 from limner.serve.door import is_local
-from limner.serve.problems import to_error
 from limner.serve.wire import encode
 from limner.sources.columns import Kind
 from limner.sources.files import read_file

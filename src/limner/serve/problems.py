@@ -1,8 +1,7 @@
-"""Errors as problem documents (RFC 9457), and back again."""
+"""Errors as problem documents (RFC 9457); `limner.errors.to_error` reads them again."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from limner.errors import (
     NotFound,
     StoreError,
     UsageError,
+    kind_of,
 )
 from limner.serve.wire import encode
 
@@ -31,8 +31,6 @@ STATUS: dict[type[LimnerError], int] = {
     LimnerError: 500,
 }
 """HTTP status of an error; that of its nearest base if it has none of its own."""
-
-_PREFIX = "urn:limner:error:"
 
 
 def problem(
@@ -64,35 +62,3 @@ def of_error(error: LimnerError, **more: Any) -> Response:
         where=error.where,
         **more,
     )
-
-
-def kind_of(cls: type[LimnerError]) -> str:
-    """The `type` of an error's problem document.
-
-    >>> kind_of(NotFound)
-    'urn:limner:error:not-found'
-    """
-    return _PREFIX + re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
-
-
-def to_error(body: Mapping[str, Any]) -> LimnerError:
-    """The error that a problem document tells of, for a client.
-
-    >>> to_error({"type": "urn:limner:error:not-found", "detail": "user 'x' is not known"})
-    NotFound("user 'x' is not known", '', '')
-    """
-    kinds = {kind_of(cls): cls for cls in every_error()}
-    cls = kinds.get(str(body.get("type")), LimnerError)
-    error = cls.__new__(cls)  # MissingExtra has a constructor of its own
-    LimnerError.__init__(
-        error,
-        str(body.get("detail") or body.get("title") or "the server gives no reason"),
-        where=str(body.get("where", "")),
-        mend=str(body.get("mend", "")),
-    )
-    return error
-
-
-def every_error(cls: type[LimnerError] = LimnerError) -> list[type[LimnerError]]:
-    """The error tree, from its root."""
-    return [cls, *(found for sub in cls.__subclasses__() for found in every_error(sub))]

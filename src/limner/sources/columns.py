@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from limner.errors import InputError, UsageError
 from limner.events.batch import PROPERTY
+from limner.sources.names import FIELDS, NAMES, fold, plain
 
 Kind = Literal["events", "items", "users"]
 """What the rows of a source are."""
-
-FIELDS = (
-    "user_id", "item_id", "event_type", "timestamp", "event_id", "value", "unit",
-    "quantity", "group_id", "recommendation_id", "target_user_id", "tz",
-)  # fmt: skip
-"""The fields of an event that a column can be; all other columns are properties."""
-
-# Names each field goes by, best first; case, spaces, underscores, hyphens and dots are ignored.
-_NAMES: dict[str, tuple[str, ...]] = {
-    "user_id": (
-        "userid", "user", "uid", "customerid", "customer", "householdid", "visitorid",
-        "memberid", "accountid", "clientid", "learnerid", "studentid", "patientid",
-        "subjectid", "reviewerid", "buyerid", "profileid", "distinctid", "anonymousid",
-        "userpseudoid", "personid", "username", "userkey", "visitor", "buyer",
-    ),
-    "item_id": (
-        "itemid", "item", "iid", "productid", "product", "sku", "movieid", "asin", "articleid",
-        "newsid", "videoid", "songid", "trackid", "bookid", "courseid", "contentid", "adid",
-        "offerid", "goodsid", "merchandiseid", "stockcode", "isin", "parentasin", "businessid",
-        "recipeid", "clickarticleid", "itemkey", "productcode", "fundid",
-    ),
-    "event_type": (
-        "eventtype", "event", "eventname", "action", "actiontype", "behavior", "behaviour",
-        "behaviortype", "behaviourtype", "feedbacktype", "interactiontype", "activity", "verb",
-    ),
-    "timestamp": (
-        "timestamp", "time", "ts", "eventtime", "eventtimestamp", "datetime", "createdat",
-        "date", "unixtime", "unixreviewtime", "timestampms", "timestampus", "createtime",
-        "occurredat", "transactiontimestamp", "transactiondate", "purchasedate", "orderdate",
-        "invoicedate", "clicktimestamp", "redemptiondate", "visittime", "reviewtime",
-        "creationtimestamp", "sentat", "eventdate", "ratedat", "addedat", "updatedat",
-    ),
-    "event_id": ("eventid", "messageid", "insertid"),
-    "value": (
-        "value", "eventvalue", "salesvalue", "revenue", "amount", "totalprice", "linetotal",
-        "price", "rating", "overall", "score", "stars",
-    ),
-    "unit": ("unit", "valueunit"),
-    "quantity": ("quantity", "qty", "units", "count"),
-    "group_id": (
-        "groupid", "basketid", "orderid", "sessionid", "session", "invoice", "invoiceno",
-        "invoiceid", "transactionid", "cartid", "visitid", "gasessionid",
-    ),
-    "recommendation_id": ("recommendationid",),
-    "target_user_id": ("targetuserid", "targetuser", "followeeid", "previousid", "previoususerid"),
-    "tz": ("tz", "timezone"),
-}  # fmt: skip
 
 _ONLY_OF_ITEMS = {"item_id": ("id",)}
 _ONLY_OF_USERS = {"user_id": ("id",)}
@@ -81,38 +33,6 @@ class Columns:
     properties: dict[str, str]
     constants: dict[str, str]
     lists: frozenset[str]
-
-
-def fold(name: str) -> str:
-    """A column name without case, spaces, underscores, hyphens, dots and RecBole's type.
-
-    >>> fold("USER_ID"), fold("userId"), fold("user_id:token")
-    ('userid', 'userid', 'userid')
-    """
-    return re.sub(r"[\s_\-.]+", "", plain(name)).casefold()
-
-
-@lru_cache(maxsize=4096)
-def field_of(name: str) -> tuple[str, int] | None:
-    """The field of an event that a column of this name is, and how good a name it is (0: best).
-
-    >>> field_of("userId"), field_of("price"), field_of("colour")
-    (('user_id', 0), ('value', 7), None)
-    """
-    folded = fold(name)
-    for target in FIELDS:
-        if folded in _NAMES[target]:
-            return target, _NAMES[target].index(folded)
-    return None
-
-
-def plain(name: str) -> str:
-    """A column name without the type that RecBole's atomic files add to it.
-
-    >>> plain("user_id:token")
-    'user_id'
-    """
-    return re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
 
 
 def map_columns(
@@ -209,7 +129,7 @@ def _by_name(
     for target in wanted[kind]:
         if target in fields or target in fixed:
             continue
-        options = (*_NAMES.get(target, (target,)), *extra.get(target, ()))
+        options = (*NAMES.get(target, (target,)), *extra.get(target, ()))
         if kind != "events" and target == "timestamp":
             options = ("timestamp", "ts", "validfrom", "updatedat")
         if cloud and target in ("event_id", "event_type"):

@@ -12,7 +12,8 @@ from limner.errors import InputError
 from limner.events.batch import PROPERTY
 from limner.events.raw import ALIAS, RawBatch, Refused
 from limner.events.vocabulary import RESERVED, canonical
-from limner.sources.columns import Columns, field_of
+from limner.sources.columns import Columns
+from limner.sources.names import field_of
 from limner.sources.rows import Row, fault, to_raw
 
 MAX_BYTES = 16 << 20

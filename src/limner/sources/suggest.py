@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from limner.events.timestamps import to_micros
 from limner.events.vocabulary import TYPES, canonical, known_names
-from limner.sources.columns import fold
+from limner.sources.names import fold
 
 TIME_FORMATS = tuple(
     date + clock

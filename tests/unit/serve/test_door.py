@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.errors import LimnerError, MissingExtra
+from limner.errors import LimnerError, MissingExtra, every_error, kind_of, to_error
 from limner.serve.door import _routable, is_local
-from limner.serve.problems import every_error, kind_of, to_error
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
