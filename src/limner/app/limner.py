@@ -913,7 +913,7 @@ class Limner:
         ExpressionError for a condition that cannot be read.
         """
         return listing.recommend(
-            self, user_id, scenario=scenario, by=by, n=n, explain=explain, log=log, asked=asked
+            self, listing.Wanted(user_id, n, explain, log, by, scenario, asked)
         )
 
     def why(

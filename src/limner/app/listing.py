@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
@@ -20,16 +20,17 @@ from limner.events.timestamps import to_micros
 from limner.events.vocabulary import canonical
 from limner.explain.reasons import explained
 from limner.explain.why import Why, why
-from limner.model.blend import TASKS
+from limner.model.blend import TASKS, Task
 from limner.model.protocol import History
 from limner.profile.choices import choices_of
 from limner.recommend.attribution import Attribution, attributed
 from limner.recommend.bandit import Posterior
-from limner.recommend.families import LIVE, Mixture
+from limner.recommend.families import LIVE, Mixture, Scores
 from limner.recommend.rank import Recommendations, RecommendConfig, Repeats
 from limner.recommend.recommend import asked as over
 from limner.recommend.recommend import recommend as listed_for
-from limner.recommend.scorer import history_of
+from limner.recommend.recommend import task_of
+from limner.recommend.scorer import Scorer, history_of
 from limner.recommend.similar import By, SimilarItems, similar
 
 if TYPE_CHECKING:
@@ -98,35 +99,79 @@ def settings(
     return over(config, families=names, n=n, **asked)
 
 
-def recommend(
-    app: Limner,
-    user_id: str,
-    *,
-    scenario: str,
-    by: str | Sequence[str] | None,
-    n: int | None,
-    explain: bool,
-    log: bool,
-    asked: Asked,
-) -> Recommendations:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One list that is asked for: the arguments of `Limner.recommend`."""
+
+    user_id: str
+    n: int | None = None
+    explain: bool = False
+    log: bool = False
+    by: str | Sequence[str] | None = None
+    scenario: str = ""
+    asked: Asked = field(default_factory=Asked)
+
+
+Listed = Recommendations | Exception
+
+
+def recommend(app: Limner, wanted: Wanted) -> Recommendations:
     """`Limner.recommend`."""
-    config = settings(app, scenario, by, n, asked)
+    return _or_raise(recommend_together(app, [wanted])[0])
+
+
+def recommend_together(app: Limner, wanted: Sequence[Wanted]) -> list[Listed]:
+    """The lists of several, whose histories models read together; each fails alone."""
+    out: dict[int, Listed] = {}
+    making: dict[int, _Making] = {}
+    for place, one in enumerate(wanted):
+        try:
+            making[place] = _making(app, one)
+        except Exception as error:
+            out[place] = error
+    made = zip(making, _made(app, list(making.values())), strict=True)
+    for place, (listed, contexts) in made:
+        try:
+            listed = _or_raise(listed)
+            if making[place].note:
+                said = filter(None, (making[place].note, listed.note))
+                listed = replace(listed, note="; ".join(said))
+            if wanted[place].log:
+                _log(app, listed, contexts)
+            out[place] = listed
+        except Exception as error:
+            out[place] = error
+    return [out[place] for place in range(len(wanted))]
+
+
+def _making(app: Limner, wanted: Wanted) -> _Making:
+    config = settings(app, wanted.scenario, wanted.by, wanted.n, wanted.asked)
     with app.writer.lock:
-        personalised = choices_of(app.state, app._row(user_id)).personalised
+        personalised = choices_of(app.state, app._row(wanted.user_id)).personalised
     if not personalised:
         config = impersonal(config)
 
     def history() -> History:
-        return history_of(app.state, app._row(user_id) if personalised else -1, app.now())
+        row = app._row(wanted.user_id) if personalised else -1
+        return history_of(app.state, row, app.now())
 
     posterior = None
-    if log and config.explore.policy != "off":
+    if wanted.log and config.explore.policy != "off":
         posterior = app.exploring.posterior(config.explore)
-    listed, contexts = _made(app, config, history, user_id, scenario, explain, posterior)
-    if not personalised:
-        listed = replace(listed, note="; ".join(filter(None, (IMPERSONAL, listed.note))))
-    if log:
-        _log(app, listed, contexts)
+    return _Making(
+        config,
+        history,
+        wanted.user_id,
+        wanted.scenario,
+        wanted.explain,
+        posterior,
+        "" if personalised else IMPERSONAL,
+    )
+
+
+def _or_raise(listed: Listed) -> Recommendations:
+    if isinstance(listed, Exception):
+        raise listed
     return listed
 
 
@@ -151,37 +196,86 @@ def for_session(
     """`Limner.recommend_session`, of events as they were read, and what could not be."""
     config = settings(app, scenario, by, n, asked)
     refused = [RefusedEvent(row.line, row.rule, row.reason) for row in unreadable]
-    listed, _ = _made(app, config, partial(_history, app, batches, refused), "", scenario, explain)
+    read = partial(_history, app, batches, refused)
+    [(made, _)] = _made(app, [_Making(config, read, "", scenario, explain)])
+    listed = _or_raise(made)
     return replace(listed, refused=tuple(sorted(refused, key=lambda row: row.line)))
 
 
-def _made(
-    app: Limner,
-    config: RecommendConfig,
-    read: Callable[[], History],
-    user_id: str,
-    scenario: str,
-    explain: bool,
-    posterior: Posterior | None = None,
-) -> tuple[Recommendations, F64]:
-    """The list for a history, which is read with the state at rest, and its items' contexts."""
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What a list is made of; its history is read with the state at rest."""
+
+    config: RecommendConfig
+    history: Callable[[], History]
+    user_id: str
+    scenario: str
+    explain: bool
+    posterior: Posterior | None = None
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Scored:
+    """A history, the weights of the blend that hold for it, and what scores it."""
+
+    history: History
+    task: Task
+    scores: Scores
+
+
+def _made(app: Limner, lists: Sequence[_Making]) -> list[tuple[Listed, F64]]:
+    """Each list, or why there is none, and its items' contexts."""
     scorer = app.scorer()
     with app.writer.lock:
-        scores = Mixture(app.state, app._here(scorer), tuple(config.families), app.population)
-        history = read()
-        listed, scored, contexts = listed_for(
+        read = _read(app, app._here(scorer), lists)
+        return [_list_of(app, one, scored) for one, scored in zip(lists, read, strict=True)]
+
+
+def _read(
+    app: Limner, scorer: Scorer | None, lists: Sequence[_Making]
+) -> list[_Scored | Exception]:
+    """The lists' histories; those that ask the same of the blend are scored together."""
+    out: list[_Scored | Exception] = []
+    alike: dict[tuple[tuple[str, ...], Task], list[_Scored]] = {}
+    for one in lists:
+        try:
+            families = tuple(one.config.families)
+            scores = Mixture(app.state, scorer, families, app.population)
+            history = one.history()
+            found = _Scored(history, task_of(app.state, history, one.config), scores)
+            alike.setdefault((families, found.task), []).append(found)
+            out.append(found)
+        except Exception as error:
+            out.append(error)
+    for (families, task), several in alike.items():
+        if len(several) > 1:
+            mixture = Mixture(app.state, scorer, families, app.population)
+            together = mixture.together([each.history for each in several], task)
+            for each, scores_of in zip(several, together, strict=True):
+                each.scores = scores_of
+    return out
+
+
+def _list_of(app: Limner, one: _Making, scored: _Scored | Exception) -> tuple[Listed, F64]:
+    try:
+        if isinstance(scored, Exception):
+            raise scored
+        listed, _, contexts = listed_for(
             app.state,
-            history,
-            scores,
-            config,
-            user_id=user_id,
+            scored.history,
+            scored.scores,
+            one.config,
+            user_id=one.user_id,
             as_of=app.state.position,
-            scenario=scenario,
-            posterior=posterior,
+            scenario=one.scenario,
+            posterior=one.posterior,
         )
-        if explain:
-            listed = explained(listed, history, scores, app.state, task=scored.task)
-    return listed, contexts
+        if one.explain:
+            listed = explained(listed, scored.history, scored.scores, app.state, task=scored.task)
+        return listed, contexts
+    except Exception as error:
+        return error, np.empty((0, 0))
 
 
 def _history(app: Limner, batches: Sequence[RawBatch], refused: list[RefusedEvent]) -> History:

@@ -143,9 +143,18 @@ class Scorer:
 
     def parts(self, history: History, task: Task) -> dict[str, F64]:
         """Each part's contribution to the score of every item of the catalog."""
+        [found] = self.parts_together([history], task)
+        return found
+
+    def parts_together(self, histories: Sequence[History], task: Task) -> list[dict[str, F64]]:
+        """The same for several, which models read together."""
         reach = self._reach()
-        given = reach.blend.parts([_translated(history, reach.to_model)[0]], task)
-        return {name: self._spread(reach, values[0]) for name, values in given.items()}
+        known = [_translated(history, reach.to_model)[0] for history in histories]
+        given = reach.blend.parts(known, task)
+        return [
+            {name: self._spread(reach, values[row]) for name, values in given.items()}
+            for row in range(len(histories))
+        ]
 
     def alone(self, family: str, history: History) -> F64:
         """What one family by itself gives every item of the catalog, without a weight."""
@@ -156,8 +165,10 @@ class Scorer:
     def _spread(self, reach: _Reach, scores: npt.NDArray[Any]) -> F64:
         """Scores of the blend's items as those of the catalog's."""
         row = np.asarray(scores, dtype=np.float64)
-        column = np.full(len(self.catalog), row.min(initial=0.0))
+        column = np.empty(len(self.catalog))
         column[reach.to_catalog] = row
+        if len(row) < len(column):  # what no model can know is as little as anything
+            column[reach.to_model < 0] = row.min(initial=0.0)
         return column
 
     def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
@@ -196,9 +207,15 @@ class Scorer:
 
     def vector(self, history: History) -> list[float]:
         """The user vector U, empty if no part has one; of items that have entered (`enter`)."""
+        [found] = self.vectors([history])
+        return found
+
+    def vectors(self, histories: Sequence[History]) -> list[list[float]]:
+        """Those of several users, read together."""
         reach = self._now or self._reach()
-        found = reach.blend.embed([_translated(history, reach.to_model)[0]])
-        return [float(x) for x in found[0]]
+        known = [_translated(history, reach.to_model)[0] for history in histories]
+        found: list[list[float]] = reach.blend.embed(known).astype(np.float64).tolist()
+        return found
 
 
 def _translated(history: History, to_model: I32) -> tuple[History, I64]:
