@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -62,14 +62,14 @@ from limner.explain.parameters import Parameters, parameters
 from limner.explain.slots import SlotExplained
 from limner.explain.why import Why
 from limner.model import registry
-from limner.model.protocol import Interactions, ItemFeatures, Progress
+from limner.model.protocol import History, Interactions, ItemFeatures, Progress
 from limner.model.registry import Act, Difference
 from limner.privacy.erasable import Erasable
 from limner.privacy.keys import Keys
 from limner.profile import facets, portrait
 from limner.profile.changes import KINDS, Change, Changes, Subscription
 from limner.profile.choices import Choices, choices_of, declared
-from limner.profile.facet import duration
+from limner.profile.facet import Slot, duration
 from limner.profile.facets.taste import InterestVector
 from limner.profile.facets.vector import VECTOR, UserVector
 from limner.profile.follow import Following
@@ -111,6 +111,16 @@ _log = logging.getLogger(__name__)
 
 def quiet(stage: str, done: int, total: int) -> None:
     """The progress of somebody who does not want to see any."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A portrait without a vector, and what that is made of."""
+
+    seen: Portrait
+    history: History
+    state: ProfileState
+    shown: Mapping[str, Sequence[Slot]]
 
 
 class Limner:
@@ -686,12 +696,29 @@ class Limner:
         model is loaded for it. With `written` ("en", "zh") it is said in a few sentences too.
         Raises NotFound for an unknown user, UsageError for another language.
         """
-        seen = self._portrait(user_id, at=at, known_at=known_at, vector=vector)
+        past = at is not None or known_at is not None
+        found = self._portrait(user_id, at=at, known_at=known_at)
+        [seen] = self._with_vectors([found]) if vector and not past else [found.seen]
         return replace(seen, written=writing.written(self, seen, written)) if written else seen
 
-    def _portrait(
-        self, user_id: str, *, at: int | None, known_at: Position | None, vector: bool
-    ) -> Portrait:
+    def portraits(self, user_ids: Sequence[str]) -> list[Portrait | LimnerError]:
+        """The present portraits of several, whose histories the model reads together.
+
+        In the place of a user who is not known stands the NotFound that `portrait` raises.
+        """
+        out: list[Portrait | LimnerError] = []
+        known: dict[int, _Seen] = {}
+        for place, user_id in enumerate(user_ids):
+            try:
+                known[place] = self._portrait(user_id, at=None, known_at=None)
+                out.append(known[place].seen)
+            except LimnerError as error:
+                out.append(error)
+        for place, seen in zip(known, self._with_vectors(list(known.values())), strict=True):
+            out[place] = seen
+        return out
+
+    def _portrait(self, user_id: str, *, at: int | None, known_at: Position | None) -> _Seen:
         past = at is not None or known_at is not None
         shown = shown_of(self.store.shown, self.user(user_id), () if past else self.following.kept)
         with self.writer.lock:
@@ -702,24 +729,37 @@ class Limner:
                 now = at if at is not None else now
                 state = self.writer.as_of(self.keys.pseudonym(user_id), now, known_at)
                 row = 0 if len(state) else -1
-                # neither other users' later events nor a later model may show through (law 4)
-                everybody, vector = Population(), False
+                everybody = Population()  # other users' later events may not show through (law 4)
             seen = portrait.read(
                 state, row, everybody, now, user_id=user_id, shown=shown, choices=choices
             )
             seen = asking.with_own_ids(self, seen)
-            history = history_of(state, row, now)
-        scorer = self.scorer() if vector else None
-        if scorer is None or not len(history):
-            return seen
-        if (kept := vectors.kept(shown, scorer.version)) is not None:
-            return replace(seen, vector=kept.value, model=kept.model, vector_at=kept.refreshed_at)
+            return _Seen(seen, history_of(state, row, now), state, shown)
+
+    def _with_vectors(self, found: Sequence[_Seen]) -> list[Portrait]:
+        """Present portraits with the vector of the model in use: as it is kept, or read now."""
+        out = [each.seen for each in found]
+        scorer = self.scorer()
+        if scorer is None:
+            return out
+        asked: list[int] = []
         with self.writer.lock:
-            if state is not self.state:  # rebuilt meanwhile, under other numbers
-                return seen
             here = self._here(scorer) or scorer
-            here.enter()
-        return replace(seen, vector=here.vector(history), model=here.version)
+            for place, each in enumerate(found):
+                if not len(each.history):
+                    continue
+                if (kept := vectors.kept(each.shown, here.version)) is not None:
+                    out[place] = replace(
+                        each.seen, vector=kept.value, model=kept.model, vector_at=kept.refreshed_at
+                    )
+                elif each.state is self.state:  # else rebuilt meanwhile, under other numbers
+                    asked.append(place)
+            if asked:
+                here.enter()
+        read = here.vectors([found[place].history for place in asked]) if asked else []
+        for place, u in zip(asked, read, strict=True):
+            out[place] = replace(out[place], vector=u, model=here.version)
+        return out
 
     def evidence(self, user_id: str, slot: str, *, limit: int = 20) -> list[Event]:
         """The newest events behind a slot, "section.name"; newest first.

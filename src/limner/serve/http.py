@@ -11,12 +11,13 @@ from functools import partial
 from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from limner import __version__
 from limner.app import Erased, Jobs, Limner, listing
-from limner.app.listing import Asked
+from limner.app.listing import Asked, Wanted
 from limner.errors import LimnerError, NotFound
 from limner.events.raw import RefusedEvent
 from limner.explain.slots import SlotExplained
@@ -182,8 +183,10 @@ async def get_portrait(
     Each sentence of `written` names the slots that it rests on.
     """
     when = None if at is None else moment(at, app.config.timezone)
-    asked = partial(app.portrait, user_id, at=when, known_at=known_at, written=written or "")
-    return json_answer(await lots.reads(asked))
+    if when is None and known_at is None and written is None:
+        return json_answer(await lots.portraits(user_id))
+    read = partial(app.portrait, user_id, at=when, known_at=known_at, written=written or "")
+    return json_answer(await run_in_threadpool(read))
 
 
 @router.get(
@@ -259,10 +262,10 @@ async def get_recommendations(
     Filters and steps after the score are on record. A user without a history gets what is
     popular, and `note` says so; it also says when filters left nothing.
     """
+    by, scenario = asked.pop("by"), asked.pop("scenario")
     log = log and app.writable
-    return json_answer(
-        await lots.reads(partial(app.recommend, user_id, n, explain=explain, log=log, **asked))
-    )
+    wanted = Wanted(user_id, n, explain, log, by, scenario, cast(Asked, asked))
+    return json_answer(await lots.lists(wanted))
 
 
 @router.post(

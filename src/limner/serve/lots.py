@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from limner.app import Limner
 from limner.app.intake import Body, record_bodies
+from limner.app.listing import Wanted, recommend_together
+from limner.profile.portrait import Portrait
 from limner.profile.writer import Recorded
+from limner.recommend.rank import Recommendations
 from limner.serve.gather import Gather
 
 EVENTS, TOGETHER, WAITING = 256, 512 << 10, 64 << 20
@@ -22,12 +25,13 @@ class Lots:
     """One thread each."""
 
     events: Gather[Body, Recorded]
-    reads: Gather[Callable[[], Any], Any]
+    portraits: Gather[str, Portrait]
+    lists: Gather[Wanted, Recommendations]
 
     def close(self) -> None:
         """Answer what waits, and take no more."""
-        self.events.close()
-        self.reads.close()
+        for each in (self.events, self.portraits, self.lists):
+            each.close()
 
 
 def lots_of(app: Limner) -> Lots:
@@ -38,15 +42,6 @@ def lots_of(app: Limner) -> Lots:
 
     return Lots(
         Gather("events", record, most=EVENTS, lot=TOGETHER, room=WAITING),
-        Gather("reads", _each, most=READS, lot=READS, room=READING),
+        Gather("portraits", app.portraits, most=READS, lot=READS, room=READING),
+        Gather("lists", partial(recommend_together, app), most=READS, lot=READS, room=READING),
     )
-
-
-def _each(asked: list[Callable[[], Any]]) -> list[Any]:
-    out: list[Any] = []
-    for ask in asked:
-        try:
-            out.append(ask())
-        except Exception as error:
-            out.append(error)
-    return out
