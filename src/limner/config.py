@@ -260,6 +260,7 @@ def _check_numbers(config: Config, where: str) -> None:
         ("train.refresh", config.train.refresh),
         ("train.update", config.train.update),
         ("encoders.refresh", config.encoders.refresh),
+        ("llm.propose", config.llm.propose),
     ):
         Refresh.timed(text, f"{where}, {key}")
     Refresh.parse(config.train.vector, f"{where}, train.vector")

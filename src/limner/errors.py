@@ -14,6 +14,7 @@ LimnerError                 what is wrong, where, and how to mend it
 │   ├── KeyMissing          the store's keys are not where they should be
 │   └── OutOfOrder          a batch does not start at the state's next position
 └── ModelError              a model cannot be fitted, loaded or used
+    └── Unreachable         the endpoint of a model is down, too slow, or takes no more for now
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ class OutOfOrder(StoreError):
 
 class ModelError(LimnerError):
     """A model cannot be fitted, loaded or used."""
+
+
+class Unreachable(ModelError):
+    """The endpoint of a model is down, too slow, closed to us, or takes no more for now."""
 
 
 _PREFIX = "urn:limner:error:"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.integration.endpoint import Endpoint, chat, endpoint
 from tests.property.people import START
 
 from limner.app import Limner
@@ -25,7 +24,7 @@ from limner.explain.grounding import ungrounded
 from limner.explain.narrative import all_facts
 from limner.profile.portrait import Written
 
-Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
+__all__ = ["endpoint"]
 
 KEYWORDS = {"name": "said", "kind": "keywords", "section": "interests", "label": "words"}
 INJECTION = (
@@ -34,52 +33,8 @@ INJECTION = (
 )
 
 
-def chat(content: str) -> tuple[int, bytes]:
-    return 200, json.dumps({"choices": [{"message": {"content": content}}]}).encode()
-
-
 def sentences(*said: tuple[str, list[str]]) -> str:
     return json.dumps({"sentences": [{"text": text, "slots": slots} for text, slots in said]})
-
-
-class Endpoint:
-    """A chat endpoint on loopback: `answer` is what it does, `asked` what it was sent."""
-
-    def __init__(self) -> None:
-        self.answer: Answer = lambda _: chat("")
-        self.pause = 0.0
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
-        outer = self
-
-        class Asked(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append((self.path, self.headers.get("Authorization", ""), body))
-                status, said = outer.answer(body)
-                try:
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(said)))
-                    self.end_headers()
-                    for start in range(0, len(said), 64):
-                        time.sleep(outer.pause)
-                        self.wfile.write(said[start : start + 64])
-                except OSError:
-                    return  # whoever asked has gone
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    out = Endpoint()
-    yield out
-    out.server.shutdown()
-    out.server.server_close()
 
 
 @pytest.fixture

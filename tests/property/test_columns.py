@@ -49,6 +49,7 @@ CONFIG = parse({"facet": [
      "of": ["value", "properties.discount"]},
     {"name": "f_words", "kind": "keywords", "section": "interests", "half_life": "2d",
      "weights": {"review": 1.0, "view": 0.2, "dislike": -0.5}},
+    {"name": "f_proposed", "kind": "proposed", "section": "interests"},
     {"name": "f_topics", "kind": "topics", "section": "interests"},
     {"name": "f_ties", "kind": "ties", "section": "behaviour", "half_life": "2d",
      "weights": {"follow": 0.5, "unfollow": -0.5, "share": 0.5, "like": 0.5}},

@@ -100,6 +100,7 @@ KINDS_TRIED: dict[str, list[Facet]] = {
         of_kind("preference", key="item.tags"),
         of_kind("preference", key="target_user_id", where={"event_type": ["follow", "unfollow"]}),
     ],
+    "proposed": [of_kind("proposed"), of_kind("proposed", bound=2)],
     "sentiment": [of_kind("sentiment", half_life="2d", texts=["event_type"])],
     "keywords": [
         of_kind("keywords", half_life="2d"),

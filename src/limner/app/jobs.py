@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from limner.app import encoding, judged, vectors
-from limner.errors import LimnerError, NotFound, UsageError
+from limner.errors import LimnerError, ModelError, NotFound, UsageError
 from limner.profile.facets.vector import VECTOR
 from limner.profile.refresh import Refresh
 from limner.stores import Store
@@ -174,6 +174,7 @@ def jobs_of(
         ("snapshot", config.refresh.snapshot, partial(_snapshot, app)),
         ("retention", config.refresh.retention, partial(_retention, app)),
         ("content", config.encoders.refresh, partial(_content, app)),
+        ("proposing", config.llm.propose if config.llm.url else "", partial(_proposing, app)),
         ("training", config.train.refresh, train or partial(_training, app)),
         ("updating", config.train.update, update or partial(_updating, app)),
     ):
@@ -220,6 +221,13 @@ def _content(app: Limner) -> str:
     found = app.encode_items()
     new = sum(kind.encoded for kind in found.kinds)
     return f"{new:,} new, {len(found.notes):,} notes"
+
+
+def _proposing(app: Limner) -> str:
+    found = app.propose_topics()
+    if found.waiting:
+        raise ModelError(found.note)
+    return f"{found.kept:,} kept of {found.proposed:,}, from {found.texts:,} texts"
 
 
 def _training(app: Limner) -> str:

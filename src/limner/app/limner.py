@@ -25,6 +25,7 @@ from limner.app import (
     listing,
     people,
     preprocessing,
+    proposing,
     quarantine,
     rebuilding,
     removal,
@@ -42,6 +43,7 @@ from limner.app.learning import Trained
 from limner.app.listing import Asked
 from limner.app.people import Audience, Standing
 from limner.app.preprocessing import CleaningReport
+from limner.app.proposing import ProposedTopics
 from limner.app.quarantine import Refusals
 from limner.app.rebuilding import Backfill, Replayed
 from limner.app.relearning import Relearning
@@ -182,6 +184,7 @@ class Limner:
         self.content: Content | None = None
         self.vector_cache: VectorCache | None = None
         self.encoding = threading.Lock()
+        self.proposing = threading.Lock()
         self.encoded_up_to = -1
         self.backfill: Backfill | None = None
         self._closed = False
@@ -887,6 +890,15 @@ class Limner:
         MissingExtra without scikit-learn.
         """
         return topics.learn_topics(self, n, seed=seed)
+
+    def propose_topics(self, *, progress: Progress = quiet) -> ProposedTopics:
+        """Let the language model that is configured read what users wrote since it last did, and
+        propose topics that they are for or against; what their texts bear out becomes a slot.
+
+        Raises UsageError without a model or a facet of kind "proposed". Never raises for what the
+        endpoint does: what is `waiting` is read the next time.
+        """
+        return proposing.propose_topics(self, progress=progress)
 
     def fit_label(
         self,

@@ -15,9 +15,9 @@ import pyarrow as pa
 from limner.app import forgetting, topics
 from limner.app.forgetting import REMOVED_AT, Forgotten
 from limner.errors import NotFound, WipeDue
-from limner.events.amend import amending, expiry
-from limner.events.batch import I64, Bool, EventBatch
-from limner.events.raw import DELETE_ITEM, EXPIRES, USER
+from limner.events.amend import amending, among, expiry, texts_of
+from limner.events.batch import I64, PROPERTY, Bool, EventBatch
+from limner.events.raw import DELETE_ITEM, EXPIRES, RESTS_ON_TYPE, TOPIC, USER
 from limner.events.timestamps import to_micros
 from limner.events.vocabulary import RESERVED
 from limner.model.protocol import Progress
@@ -125,6 +125,10 @@ def _over(batch: EventBatch, retention: Mapping[str, str], now: int) -> Bool:
     rest = limits.get("all", NEVER)
     own = [NEVER if name in RESERVED else limits.get(name, rest) for name in types]
     over: Bool = batch.times() < np.array([*own, NEVER], dtype=np.int64)[codes]
+    topics = np.flatnonzero(among(codes, types, (TOPIC,)))
+    if len(topics):  # as long as the text that it rests on
+        of = texts_of(batch.take(topics), PROPERTY + RESTS_ON_TYPE)
+        over[topics] = batch.times()[topics] < [limits.get(kind or "", rest) for kind in of]
     amends = amending(batch)
     if amends.any():
         over[amends] = batch.times()[amends] < min([rest, *limits.values()])

@@ -28,8 +28,13 @@ def written(app: Limner, seen: Portrait, language: str) -> Written:
             f"no portrait is written in {language!r}", mend=f"use {' or '.join(LANGUAGES)}"
         )
     with app.writer.lock:
-        slots = readable(seen, _titles(app), of_people(app), _wordy(app))
+        slots = readable(seen, _titles(app), {*of_people(app), *_of_models(app)}, _wordy(app))
     return writing.written(slots, seen.at, chosen, app.config.llm)
+
+
+def _of_models(app: Limner) -> set[str]:
+    """Facets of what a language model proposed, which no other one is given to rest on (law 7)."""
+    return {facet.name for facet in app.config.facet if facet.kind == "proposed"}
 
 
 def _wordy(app: Limner) -> set[str]:

@@ -59,17 +59,24 @@ def update(session: Session, url: str) -> None:
         show_models.updated(session.console(), done)
 
 
-@click.command(epilog="\b\nExamples:\n  limner topics\n  limner topics --learn -n 20")
+@click.command(
+    epilog="\b\nExamples:\n  limner topics\n  limner topics --learn -n 20\n"
+    "  limner topics --propose"
+)
 @click.option("--learn", is_flag=True, help="Learn them anew from what all users read and write.")
+@click.option("--propose", is_flag=True,
+              help="Have the language model propose some from what users wrote since.")  # fmt: skip
 @click.option("-n", "n", type=click.IntRange(2, 200), default=12, help="How many topics to learn.")
 @url_option
 @common
 @with_session
-def topics(session: Session, learn: bool, n: int, url: str) -> None:
-    """Show the topics that users' words divide into, or learn them."""
+def topics(session: Session, learn: bool, propose: bool, n: int, url: str) -> int:
+    """Show the topics that users' words divide into, learn them, or have some proposed."""
     from limner.cli import show
     from limner.serve.answers import TopicsInUse
 
+    if propose:
+        return _propose(session, learn, url)
     if url:
         remote = session.remote(url)
         asked = {"n": n} if learn else {}
@@ -81,3 +88,24 @@ def topics(session: Session, learn: bool, n: int, url: str) -> None:
         session.emit(found)
     else:
         show.topics(session.console(), found)
+    return 0
+
+
+def _propose(session: Session, learn: bool, url: str) -> int:
+    from limner.cli import show
+    from limner.errors import UsageError
+
+    if learn or url:
+        raise UsageError(
+            f"--propose does not go with {'--learn' if learn else '--url'}",
+            mend="ask for one after the other"
+            if learn
+            else "set llm.propose; then limner schedule --run proposing --url does it there",
+        )
+    with session.progress() as progress, session.open(write=True) as app:
+        found = app.propose_topics(progress=progress)
+    if session.json:
+        session.emit(found)
+    else:
+        show.proposed(session.console(), found)
+    return int(found.waiting)

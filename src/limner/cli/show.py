@@ -18,6 +18,7 @@ from rich.text import Text
 
 from limner.app import Erased, Replayed, Trained
 from limner.app.preprocessing import CleaningReport
+from limner.app.proposing import ProposedTopics
 from limner.app.quarantine import Readmitted
 from limner.cli.intake import Summary
 from limner.cli.intake import shown as shown_fields
@@ -204,6 +205,20 @@ def topics(console: Console, found: TopicsInUse) -> None:
         for number, words in enumerate(facet.topics, 1):
             table.add_row(str(number), Text(words))
         console.print(table)
+
+
+def proposed(console: Console, found: ProposedTopics) -> None:
+    """What became of the texts that a language model read."""
+    console.print(
+        f"{found.kept:,} of {found.proposed:,} proposals kept, "
+        f"from {found.texts:,} texts of {found.users:,} users"
+    )
+    for why, n in sorted(found.dropped.items()):
+        console.print(f"  dropped {n:,}: {why}")
+    if found.failed:
+        console.print(f"  {found.failed:,} texts had no usable answer")
+    if found.waiting:
+        console.print(Text(f"the rest waits for the endpoint: {found.note}"))
 
 
 def _event(event: Event) -> tuple[str, ...]:

@@ -124,6 +124,7 @@ MEANINGS: Mapping[str, str] = {
     "llm.api_key": "The endpoint's key; better set as LIMNER_LLM_KEY.",
     "llm.timeout": "Seconds within which a whole answer must come, or templates write.",
     "llm.withhold": "Slots (section.name) that it is never given.",
+    "llm.propose": "When a server lets it propose topics from users' texts; empty: when asked.",
     "encoders.api_key": "The endpoint's key; better set as LIMNER_EMBEDDINGS_KEY.",
     "encoders.timeout": "How long the endpoint may take, in seconds.",
     "encoders.retries": "How often it is asked again.",
@@ -155,8 +156,8 @@ MEANINGS: Mapping[str, str] = {
     "facet": "A facet of your own, or one of the domain's replaced by its name.",
     "facet.name": "Unique; slots and evidence refer to it.",
     "facet.kind": "declared, count, sum, rate, recency, frequency, sessions, moments, quantiles, "
-    "distinct, histogram, affinity, price_level, history, preference, sentiment, keywords, places, "
-    "ties, interest_vector, topics or label.",
+    "distinct, histogram, affinity, price_level, history, preference, proposed, sentiment, "
+    "keywords, places, ties, interest_vector, topics or label.",
     "facet.section": "basic, behaviour, interests or value.",
     "facet.label": "What portraits call it.",
     "facet.where": 'Which events count: a value, a list of values, or ">0" and the like.',

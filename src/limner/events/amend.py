@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limner.events.batch import I32, I64, PROPERTY, Bool, EventBatch, concat, plain_text
-from limner.events.raw import CORRECTION, EXPIRES, RETRACTION, USER
+from limner.events.raw import CORRECTION, EXPIRES, RESTS_ON, RETRACTION, TOPIC, USER
 from limner.events.timestamps import to_micros
 
 POINTERS = tuple(PROPERTY + name for name in ("corrects", "retracts", "refunds"))
@@ -59,6 +59,7 @@ def effective(
     rows = np.flatnonzero(amending(batch))
     if len(rows):
         changed = _amend(batch, rows, alive, at, refunds)
+        alive &= ~_unfounded(batch, alive, changed)
     if at is not None:
         alive &= (batch.times() <= at) | _corrections(batch)
         alive &= ~_expired(batch, at)
@@ -85,6 +86,18 @@ def effective(
 def _corrections(batch: EventBatch) -> Bool:
     """Rows whose own time says nothing: what they correct has one."""
     return among(*batch.codes("event_type"), (CORRECTION,))
+
+
+def _unfounded(batch: EventBatch, alive: Bool, changed: Iterable[int]) -> Bool:
+    """Topics that rest on a text which was taken out, or changed."""
+    mask: Bool = among(*batch.codes("event_type"), (TOPIC,))
+    if mask.any():
+        stands = alive.copy()
+        stands[list(changed)] = False
+        there = {digest.hex() for digest in batch.take(stands).array("digest").to_pylist()}
+        cited = texts_of(batch, PROPERTY + RESTS_ON)
+        mask = mask & np.array([text not in there for text in cited])
+    return mask
 
 
 def expiry(batch: EventBatch) -> I64:

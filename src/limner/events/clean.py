@@ -23,7 +23,7 @@ from limner.events.norms import (
     of_types,
     user_keys,
 )
-from limner.events.raw import ALIAS, USER, RawBatch, Refused
+from limner.events.raw import ALIAS, TOPIC, USER, RawBatch, Refused
 from limner.events.robots import numbered
 from limner.events.rules import BITS, RULES, CleanConfig
 from limner.events.scales import MEASURES, distinct
@@ -94,7 +94,8 @@ def clean(
     nothing = (quantity == 0) & (np.isnan(value) | (value == 0))
     objections = {
         "missing_type": types < 0,
-        "missing_user": missing(part.users) & (~reserved | of_types(types, names, {USER, ALIAS})),
+        "missing_user": missing(part.users)
+        & (~reserved | of_types(types, names, {USER, ALIAS, TOPIC})),
         "missing_alias": missing(rows.binary("target_user_id")) & of_types(types, names, {ALIAS}),
         "missing_item": missing(part.texts["item_id"]) & of_types(types, names, NEEDS_ITEM),
         "missing_time": times.missing & ~reserved,

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, USER
+from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, TOPIC, USER
 
-RESERVED = frozenset({ITEM, USER, DELETE_ITEM, ALIAS})
+RESERVED = frozenset({ITEM, USER, DELETE_ITEM, ALIAS, TOPIC})
 """Types that say what items and users are, not behaviour; `canonical` leaves them as they are."""
 
 # Each canonical type with the names it goes by elsewhere, in this order where they exist: GA4,
@@ -141,6 +141,7 @@ DEFAULT_WEIGHT: Mapping[str, float] = MappingProxyType(
         "session_start": 0.0, "session_end": 0.0, "remove_from_cart": -0.3,
         "remove_bookmark": -0.3, "refund": -0.5, "unfollow": -0.5, "dislike": -1.0,
         ITEM: 0.0, USER: 0.0, DELETE_ITEM: 0.0, ALIAS: 0.0, CORRECTION: 0.0, RETRACTION: 0.0,
+        TOPIC: 0.0,
     }
 )  # fmt: skip
 """The worth of an event as a sign of interest in its item, from −1 (against) to 1 (for).

@@ -30,6 +30,9 @@ _NUMBER = re.compile(
     r"(?P<unit>%|×|倍|(?:second|minute|hour|day|week|month|year)s?\b|秒|分钟|小时|天|周|个月|年)?"
 )
 _IDENTIFYING = re.compile(r"@|://|www\.|[0-9a-f]{16}|(?:\d[\s().+-]*){7}", re.IGNORECASE)
+_MASKED = re.compile(
+    r"\S*(?:@|://|www\.|[0-9a-f]{16})\S*|\+?\(?\d(?:[\s().+-]*\d){6,}", re.IGNORECASE
+)
 _QUOTES = str.maketrans(dict.fromkeys("“”„«»「」『』", '"'))
 _WITHHELD = ("name", "email", "mail", "phone", "mobile", "address", "birth", "passport", "ssn")
 
@@ -118,6 +121,17 @@ def identifying(text: str) -> bool:
     (True, True, False)
     """
     return _IDENTIFYING.search(text) is not None
+
+
+def masked(text: str, ids: Collection[str] = ()) -> str:
+    """A text of a user's without addresses, telephone numbers, links and ids, nor these `ids`.
+
+    >>> masked("Mail ann@example.org or ring +49 (30) 1234567; Ann7 loves tea", ["ann7"])
+    'Mail … or ring …; … loves tea'
+    """
+    for one in sorted(filter(None, ids), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(one)}(?!\w)", "…", text, flags=re.IGNORECASE)
+    return _MASKED.sub("…", text)
 
 
 def readable(

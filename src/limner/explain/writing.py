@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from limner.catalog.encoders.endpoint import opener
-from limner.errors import ConfigError, ModelError
+from limner.errors import ConfigError, ModelError, Unreachable
 from limner.explain.facts import SHOWN, identifying
 from limner.explain.lexicon import DIRECTIONS, GLUE_EN, GLUE_ZH, Language
 from limner.explain.narrative import MOST, Slots, all_facts, by_template, filled, grounded
@@ -23,6 +23,9 @@ from limner.profile.portrait import Sentence, Written
 LARGEST = 1 << 20
 """Bytes of an answer that are read."""
 
+_OF_THE_QUESTION = (400, 413, 422)
+"""Statuses of an endpoint that would take another question."""
+
 
 @dataclass(frozen=True, slots=True)
 class LlmConfig:
@@ -30,7 +33,8 @@ class LlmConfig:
 
     `url` such as "http://localhost:8000/v1"; without one templates write. `timeout` is how long a
     whole answer may take, in seconds; after that templates write. `withhold`: slots
-    ("section.name") that it is never given.
+    ("section.name") that it is never given. `propose`: when a server lets it read what users
+    wrote since, and propose topics; empty for only when asked to.
     """
 
     url: str = ""
@@ -38,6 +42,7 @@ class LlmConfig:
     api_key: str = ""
     timeout: float = 20.0
     withhold: tuple[str, ...] = ()
+    propose: str = ""
 
     def check(self, where: str) -> None:
         """Raise ConfigError for an address that is none, or a time that means nothing."""
@@ -58,8 +63,8 @@ class LlmConfig:
 def ask(config: LlmConfig, messages: list[dict[str, str]]) -> str:
     """What the model answers to a chat, within `timeout` in all.
 
-    Raises ModelError if the endpoint cannot be reached, refuses, takes too long, or answers
-    something that is no chat completion.
+    Raises Unreachable if the endpoint cannot be reached, is closed to us or takes too long,
+    another ModelError if it cannot take this question, or answers with no chat completion.
     """
     plain = config.url.rstrip("/")
     url = plain if plain.endswith("/chat/completions") else plain + "/chat/completions"
@@ -84,10 +89,11 @@ def ask(config: LlmConfig, messages: list[dict[str, str]]) -> str:
     except HTTPError as error:
         with error:
             mend = "is LIMNER_LLM_KEY set?" if error.code in (401, 403) else ""
-            raise ModelError(f"answered {error.code}", where=_place(url), mend=mend) from None
+            kind = ModelError if error.code in _OF_THE_QUESTION else Unreachable
+            raise kind(f"answered {error.code}", where=_place(url), mend=mend) from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise ModelError(f"cannot be reached: {reason}", where=_place(url)) from None
+        raise Unreachable(f"cannot be reached: {reason}", where=_place(url)) from None
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise ModelError(
             "the answer is none of a chat endpoint",

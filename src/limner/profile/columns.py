@@ -27,7 +27,7 @@ from limner.profile.facets.history import History
 from limner.profile.facets.keyed import HOURS, keys_of
 from limner.profile.facets.money import PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import REGISTERS, Distinct, Moments, estimated
-from limner.profile.facets.opinion import Preference, Sentiment
+from limner.profile.facets.opinion import Preference, Proposed, Sentiment
 from limner.profile.facets.sessions import Sessions
 from limner.profile.facets.taste import NEWEST as TASTED
 from limner.profile.facets.taste import InterestVector, drift, unit
@@ -191,7 +191,7 @@ def _(facet: Distinct, users: Users) -> Offer:
 
 
 @offered.register
-def _(facet: Preference, users: Users) -> Offer:
+def _(facet: Preference | Proposed, users: Users) -> Offer:
     def read() -> SlotColumn:
         n, newest = users.fixed(facet.name, "n", "t")
         sure = users.confidence(n, newest)
@@ -199,7 +199,7 @@ def _(facet: Preference, users: Users) -> Offer:
 
     def keyed(key: str) -> Mapping[str, Column]:
         (n,) = users.fixed(facet.name, "n")
-        code = key_words(keys_of(facet.config, "item_id"), users.vocabulary).code(key)
+        code = key_words(facet.keys, users.vocabulary).code(key)
         who, values = users.state.pools[facet.name].find(users.rows, code)
         found = spread(users, who, values["opinion"], n > 0)
         return {"": replace(found, present=found.known & (found.values != 0))}

@@ -16,7 +16,7 @@ from limner.catalog.catalog import Catalog, hash64
 from limner.errors import ConfigError
 from limner.events.arrays import Vocabulary, text_hashes
 from limner.events.batch import F64, I32, I64, PROPERTY, SECOND, Bool, EventBatch, plain_text
-from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, USER
+from limner.events.raw import ALIAS, CORRECTION, DELETE_ITEM, ITEM, RETRACTION, TOPIC, USER
 from limner.events.rules import bits_of
 
 Where = Mapping[str, str | float | Sequence[str]]
@@ -27,7 +27,7 @@ TARGET = "target_user_id"
 
 QUARTER = 900 * SECOND
 """Time zones are apart by multiples of a quarter of an hour."""
-RESERVED = (ITEM, USER, DELETE_ITEM, ALIAS, CORRECTION, RETRACTION)
+RESERVED = (ITEM, USER, DELETE_ITEM, ALIAS, CORRECTION, RETRACTION, TOPIC)
 """Types of rows that are no behaviour of their own."""
 _COMPARISONS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,

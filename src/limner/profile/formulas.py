@@ -19,7 +19,7 @@ from limner.profile.facets.history import History
 from limner.profile.facets.label import Label
 from limner.profile.facets.money import PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import ACCURACY, Distinct, Moments, Quantiles
-from limner.profile.facets.opinion import Preference, Sentiment
+from limner.profile.facets.opinion import Preference, Proposed, Sentiment
 from limner.profile.facets.places import Places
 from limner.profile.facets.sessions import Sessions
 from limner.profile.facets.social import Ties
@@ -369,6 +369,24 @@ def _(facet: Preference, slot: Slot) -> Formula:
         f"nothing. {kept(config, 'opinions', 'oldest')}.",
         (f"{one_more(config)} that says something of the same {by} replaces it at once", STAYS),
         ("where", "key", "bound"),
+    )
+
+
+@formula.register
+def _(facet: Proposed, slot: Slot) -> Formula:
+    config = facet.config
+    texts = either([column(path) for path in config.texts])
+    return Formula(
+        f"For each topic that a language model found in {texts} of {events_of(config)}, whether "
+        "the newest text that says something of it is for it, 1, or against it, −1; a topic whose "
+        f"words are not in the text was dropped. {kept(config, 'topics', 'oldest')}.",
+        (
+            "a newer text that says something of the same topic replaces it, once the model has "
+            "read it",
+            "taking the text back takes away what rests on it",
+            STAYS,
+        ),
+        ("where", "texts", "bound"),
     )
 
 

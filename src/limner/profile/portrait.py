@@ -14,6 +14,7 @@ from limner.profile import standing
 from limner.profile.choices import Choices
 from limner.profile.events import Events
 from limner.profile.facet import SECTIONS, Facet, Reader, Slot
+from limner.profile.facets.opinion import Proposed
 from limner.profile.population import Population, StateView
 from limner.profile.state import ProfileState
 
@@ -139,17 +140,15 @@ def supporting(state: ProfileState, facet: Facet, batch: EventBatch, positions: 
     """Indices of a user's events that a facet is made of: the evidence of its slots."""
     if not len(batch):
         return np.empty(0, dtype=np.int64)
+    rows = facet.lift(events_in(state, batch, positions)).touched
+    return facet.cited(batch, rows) if isinstance(facet, Proposed) else rows
+
+
+def events_in(state: ProfileState, batch: EventBatch, positions: I64) -> Events:
+    """Rows of the log as facets see them, as if they were one user's."""
     items = state.catalog.intern(*batch.codes("item_id"))
-    events = Events(
-        batch,
-        positions,
-        np.zeros(len(batch), dtype=np.int64),
-        items,
-        state.catalog,
-        state.words,
-        state.timezone,
-    )
-    return facet.lift(events).touched
+    rows = np.zeros(len(batch), dtype=np.int64)
+    return Events(batch, positions, rows, items, state.catalog, state.words, state.timezone)
 
 
 def source_of(facet: Facet) -> str | None:

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limner.events.batch import F64, I64, SECOND, EventBatch
-from limner.events.raw import ITEM, USER
+from limner.events.raw import ITEM, TOPIC, USER
 from limner.profile.compare import differences
 from limner.profile.facet import Facet, Slot
 from limner.profile.population import Population, StateView
@@ -102,7 +102,15 @@ def event_rows(
         properties__age=_texts("age", 3),
         properties__place=_texts("place", 3),
     )
-    mixed = st.one_of(event, event, event, declared)
+    proposed = _row(
+        user_id=user,
+        event_type=st.just(TOPIC),
+        timestamp=times(),
+        value=st.sampled_from([1.0, -1.0, None]),
+        properties__proposed=_texts("topic", 3),
+        properties__rests_on=_texts("text", 3),
+    )
+    mixed = st.one_of(event, event, event, declared, proposed)
     return st.lists(mixed, min_size=min_size, max_size=max_size)
 
 

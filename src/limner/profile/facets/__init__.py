@@ -15,7 +15,7 @@ from limner.profile.facets.history import History
 from limner.profile.facets.label import Label
 from limner.profile.facets.money import PriceLevel, Rate, Sum
 from limner.profile.facets.numbers import Distinct, Moments, Quantiles
-from limner.profile.facets.opinion import Preference, Sentiment
+from limner.profile.facets.opinion import Preference, Proposed, Sentiment
 from limner.profile.facets.places import Places
 from limner.profile.facets.sessions import Sessions
 from limner.profile.facets.social import Ties
@@ -38,6 +38,7 @@ KINDS: Mapping[str, Callable[[FacetConfig], Facet]] = {
     "price_level": PriceLevel,
     "history": History,
     "preference": Preference,
+    "proposed": Proposed,
     "sentiment": Sentiment,
     "keywords": Affinity,
     "places": Places,

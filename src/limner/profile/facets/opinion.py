@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limner.events.batch import F64
+from limner.events.amend import texts_of as given_texts
+from limner.events.batch import F64, I64, PROPERTY, Bool, EventBatch
+from limner.events.raw import PROPOSED, RESTS_ON, TOPIC
 from limner.profile.events import Events
 from limner.profile.facet import FacetConfig, Lifted, Slot, View, duration
-from limner.profile.facets.keyed import keys_of, texts_of
+from limner.profile.facets.keyed import Column as Named
+from limner.profile.facets.keyed import Keys, keys_of, texts_of
 from limner.profile.merge import POSITION, TIME, Column, Values
 from limner.profile.pool import MapSpec
 from limner.profile.sentiment import require, sentiment
@@ -51,21 +54,16 @@ class Preference:
         return ()
 
     @property
+    def keys(self) -> Keys:
+        """What opinions are of."""
+        return keys_of(self.config, "item_id")
+
+    @property
     def map(self) -> MapSpec:
-        columns = (TIME, POSITION, Column("opinion", "latest", "f4", few=True))
-        texts = keys_of(self.config, "item_id").texts
-        return MapSpec(columns, self.config.bound, keep="newest", texts=texts)
+        return _register(self.config, self.keys)
 
     def lift(self, events: Events) -> Lifted:
-        said = self._said(events)
-        mask = events.where(self.config.where) & ~np.isnan(said)
-        index, keys = keys_of(self.config, "item_id").of(events, mask)
-        entries: Values = {
-            "t": events.time[index],
-            "p": events.position[index],
-            "opinion": said[index].astype(np.float32),
-        }
-        return Lifted(events.unique(index), {}, entries=(index, keys, entries))
+        return _lifted(events, self.keys, self._said(events), events.where(self.config.where))
 
     @staticmethod
     def _said(events: Events) -> F64:
@@ -78,26 +76,92 @@ class Preference:
         return said
 
     def read(self, view: View, now: int) -> list[Slot]:
-        state = view.fixed(self.name)
-        n, newest = int(state["n"][0]), int(state["t"][0])
-        if not n:
-            return []
-        keys, values = view.entries(self.name)
-        names = keys_of(self.config, "item_id").names(view)
-        rows = zip(keys, *(values[column] for column in ("t", "p", "opinion")), strict=True)
-        said = sorted((-t, -p, names[key], float(opinion)) for key, t, p, opinion in rows)
-        kept = [(name, opinion) for _, _, name, opinion in said if opinion and name]
-        found = dict(kept[:SHOWN])
-        texts = [
-            f"{verb} {listed(few)}"
-            for verb, few in (
-                ("likes", [name for name, opinion in kept if opinion > 0][:4]),
-                ("dislikes", [name for name, opinion in kept if opinion < 0][:4]),
-            )
-            if few
-        ]
-        text = "; ".join(texts) or "has taken everything back"
-        return [self.config.slot(found, text, n, newest, now, unit="opinion")]
+        return _last_words(self.config, self.keys, view, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Topics that a language model takes a user's own texts to be for or against, −1 to 1.
+
+    It reads `$topic` rows, each of one topic and the one text it rests on, and never that text:
+    so a replay needs no model. A register per topic: the newest text that says something of it
+    supersedes older ones at once. `where` and `texts` say which texts are put to the model.
+    """
+
+    config: FacetConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return ()
+
+    @property
+    def keys(self) -> Keys:
+        """The topics."""
+        return Named(PROPERTY + PROPOSED)
+
+    @property
+    def map(self) -> MapSpec:
+        return _register(self.config, self.keys)
+
+    def lift(self, events: Events) -> Lifted:
+        codes, types = events.codes("event_type")
+        cites, _ = events.codes(PROPERTY + RESTS_ON)
+        mask = np.array([name == TOPIC for name in types] + [False])[codes] & (cites >= 0)
+        if not mask.any():  # without learning texts that nobody's state holds
+            return Lifted(np.empty(0, dtype=np.int64), {})
+        return _lifted(events, self.keys, np.clip(events.number("value"), -1, 1), mask)
+
+    def read(self, view: View, now: int) -> list[Slot]:
+        return _last_words(self.config, self.keys, view, now)
+
+    def cited(self, batch: EventBatch, rows: I64) -> I64:
+        """Which events of a batch these rows of it rest on."""
+        cited = set(given_texts(batch.take(rows), PROPERTY + RESTS_ON))
+        digests = batch.array("digest").to_pylist()
+        found = [row for row, digest in enumerate(digests) if digest and digest.hex() in cited]
+        return np.array(found, dtype=np.int64)
+
+
+def _register(config: FacetConfig, keys: Keys) -> MapSpec:
+    columns = (TIME, POSITION, Column("opinion", "latest", "f4", few=True))
+    return MapSpec(columns, config.bound, keep="newest", texts=keys.texts)
+
+
+def _lifted(events: Events, keys: Keys, said: F64, mask: Bool) -> Lifted:
+    """The last words of these events: what each of `mask` says of its key, if anything."""
+    index, found = keys.of(events, mask & ~np.isnan(said))
+    entries: Values = {
+        "t": events.time[index],
+        "p": events.position[index],
+        "opinion": said[index].astype(np.float32),
+    }
+    return Lifted(events.unique(index), {}, entries=(index, found, entries))
+
+
+def _last_words(config: FacetConfig, keys: Keys, view: View, now: int) -> list[Slot]:
+    state = view.fixed(config.name)
+    n, newest = int(state["n"][0]), int(state["t"][0])
+    if not n:
+        return []
+    found, values = view.entries(config.name)
+    names = keys.names(view)
+    rows = zip(found, *(values[column] for column in ("t", "p", "opinion")), strict=True)
+    said = sorted((-t, -p, names[key], float(opinion)) for key, t, p, opinion in rows)
+    kept = [(name, opinion) for _, _, name, opinion in said if opinion and name]
+    texts = [
+        f"{verb} {listed(few)}"
+        for verb, few in (
+            ("likes", [name for name, opinion in kept if opinion > 0][:4]),
+            ("dislikes", [name for name, opinion in kept if opinion < 0][:4]),
+        )
+        if few
+    ]
+    text = "; ".join(texts) or "has taken everything back"
+    return [config.slot(dict(kept[:SHOWN]), text, n, newest, now, unit="opinion")]
 
 
 @dataclass(frozen=True, slots=True)
