@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from tests.integration import shop
@@ -154,6 +155,40 @@ def test_what_is_wrong_is_said_as_the_server_says_it(url: str) -> None:
         limner.live()
     with pytest.raises(UsageError, match="no URL"):
         Client("localhost:8088")
+
+
+def test_a_request_under_the_same_key_is_answered_as_it_was(url: str, folder: Path) -> None:
+    def post(key: str, body: Any, path: str = "/v1/events") -> httpx.Response:
+        return httpx.post(url + path, json=body, headers={"Idempotency-Key": key})
+
+    first = post("k1", event("kim", "tea-1", event_id="kim-1"))
+    again = post("k1", event("kim", "tea-1", event_id="kim-1"))
+    assert first.json()["added"] == 1 and again.content == first.content
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first.headers
+    assert post("k2", event("kim", "tea-1", event_id="kim-1")).json()["repeated"] == 1
+    other = post("k1", event("kim", "tea-2", event_id="kim-1"))
+    assert other.status_code == 422 and other.json()["type"] == "urn:limner:error:idempotency"
+    assert post("x" * 256, event("kim", "tea-1")).status_code == 400
+    refused = [post("k3", event("kim", "tea", timestamp="soon")) for _ in range(2)]
+    assert [each.status_code for each in refused] == [422, 422]
+    assert refused[0].content == refused[1].content
+    # a path is part of it, and what was refused for now is tried anew
+    assert post("k1", None, "/v1/users/lee/erase").status_code == 404
+    assert post("k4", event("lee", "tea")).json()["added"] == 1
+    receipts = [post("k1", None, "/v1/users/lee/erase") for _ in range(2)]
+    assert receipts[0].status_code == 200 and receipts[0].content == receipts[1].content
+    assert post("k1", event("kim", "tea-1", event_id="kim-1")).status_code == 409
+
+    async def together() -> set[bytes]:
+        async with httpx.AsyncClient() as http:
+            asked = [
+                http.put(url + "/v1/items/t9", json={"a": 1}, headers={"Idempotency-Key": "k"})
+                for _ in range(8)
+            ]
+            return {answer.content for answer in await asyncio.gather(*asked)}
+
+    assert len(asyncio.run(together())) == 1
 
 
 def test_events_in_line_are_sent_in_batches_and_by_time(url: str) -> None:

@@ -212,6 +212,7 @@ def _erase(app: Limner, user: bytes) -> tuple[dict[str, int], dict[str, bool], l
         with _removing(app) as due:
             for part in (*app.store.erasables, app.snapshots):
                 removed[part.name] += sum(part.erase(one) for one in members)
+            app.store.answers.blank()  # they may quote what was sent
         with app.writer.lock:
             for one in members:
                 app.following.leave(app.state.rows.get(one, -1))

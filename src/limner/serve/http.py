@@ -40,6 +40,7 @@ from limner.serve.background import Trainer
 from limner.serve.door import Door
 from limner.serve.gather import Full
 from limner.serve.lots import lots_of
+from limner.serve.once import Once
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
 from limner.serve.problems import of_error, problem
 from limner.serve.requests import (
@@ -451,6 +452,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.add_exception_handler(Exception, _on_bug)
     described = document(out)
     out.openapi = lambda: described  # type: ignore[method-assign]
+    out.add_middleware(Once, limner=app)
     out.add_middleware(Door, key=app.config.serve.api_key)
     return out
 

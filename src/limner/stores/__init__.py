@@ -14,6 +14,7 @@ from limner.privacy.erasable import Erasable
 from limner.privacy.identity import IdentityTable
 from limner.profile.changes import Outbox
 from limner.profile.shown import ShownTable
+from limner.stores.answered import Answers
 
 
 class Store(Protocol):
@@ -47,6 +48,11 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox:
         """The changes that others can subscribe to."""
+        ...
+
+    @property
+    def answers(self) -> Answers:
+        """What requests with a key of their own were answered."""
         ...
 
     @property

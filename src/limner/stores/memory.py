@@ -20,6 +20,7 @@ from limner.events.log import Appended, Position
 from limner.events.raw import Holding, Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
+from limner.stores.answered import MemoryAnswers
 from limner.stores.memory_shown import MemoryOutbox, MemoryShown
 from limner.stores.refused import key_of, names, normal
 from limner.stores.segments import READ_ROWS, compact, emptied, without_target
@@ -40,10 +41,11 @@ class MemoryStore:
         self.imports = MemoryImports(self)
         self.shown = MemoryShown(self)
         self.outbox = MemoryOutbox(self)
+        self.answers = MemoryAnswers(self)
 
     @property
     def erasables(self) -> Sequence[Erasable]:
-        """All of the above but the imports, which name nobody."""
+        """All of the above but imports and answers, which name nobody."""
         return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
 
     @property

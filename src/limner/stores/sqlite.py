@@ -14,6 +14,7 @@ import msgspec
 from limner.events.raw import Holding, Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
+from limner.stores.answered import SqliteAnswers
 from limner.stores.database import Database
 from limner.stores.refused import held_since, key_of, names, pack, unpack
 from limner.stores.sqlite_log import SqliteLog
@@ -36,12 +37,13 @@ class SqliteStore:
         self.imports = SqliteImports(self._database)
         self.shown = SqliteShown(self._database)
         self.outbox = SqliteOutbox(self._database)
+        self.answers = SqliteAnswers(self._database)
         if write:
             self.log.sweep()
 
     @property
     def erasables(self) -> Sequence[Erasable]:
-        """All of the above but the imports, which name nobody."""
+        """All of the above but imports and answers, which name nobody."""
         return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
 
     @property

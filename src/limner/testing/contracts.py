@@ -27,6 +27,7 @@ from limner.events.raw import Holding, Refused
 from limner.privacy.identity import Sealed
 from limner.profile.changes import Change, Said
 from limner.stores import Store
+from limner.stores.answered import KEPT_FOR, Answered
 
 ANN, BEN, CLEO = (name.ljust(16, b".") for name in (b"ann", b"ben", b"cleo"))
 """Three pseudonyms."""
@@ -343,6 +344,24 @@ class StoreContract:
                 store.log.blank(np.array([0, wrong]))
                 raise AssertionError(f"position {wrong} was blanked")
         assert contents(store.log) == [{"position": 0} | row(1)]
+
+    def test_an_answer_is_kept_for_a_day(self, store: Store) -> None:
+        one = Answered(b"r" * 16, 5, 200, "application/json", b"{}")
+        store.answers.put(b"k" * 16, one)
+        store.answers.put(b"l" * 16, replace(one, at=6))
+        store = self.reopen(store)
+        assert store.answers.get(b"k" * 16, 5) == one
+        assert store.answers.get(b"m" * 16, 5) is None
+        assert store.answers.get(b"k" * 16, 5 + KEPT_FOR) is None
+        store.answers.put(b"k" * 16, replace(one, at=6 + KEPT_FOR, status=422))
+        assert store.answers.get(b"l" * 16, 6) is None
+        with store.transaction():
+            assert store.answers.blank() == 1
+        store = self.reopen(store)
+        assert store.answers.blank() == 0
+        assert store.answers.get(b"k" * 16, 6 + KEPT_FOR) == replace(
+            one, at=6 + KEPT_FOR, status=422, body=None
+        )
 
     def test_an_erased_user_is_nowhere(self, store: Store) -> None:
         store.log.append(batch(row(1), row(2, BEN, target_user_id=ANN), row(3, BEN)))
