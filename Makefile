@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check audit bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limner demo
@@ -17,6 +17,13 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) audit
+
+# Known holes in what is installed; where the index cannot be asked, that is said and no more.
+audit: $(VENV)/.dev
+	@if $(BIN)/python -c 'from urllib.request import urlopen; urlopen("https://pypi.org/pypi/pip/json", timeout=5)' 2>/dev/null; \
+	then $(BIN)/pip-audit --skip-editable --progress-spinner off; \
+	else echo "pip-audit: skipped, for pypi.org cannot be reached"; fi
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

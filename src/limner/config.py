@@ -15,6 +15,7 @@ from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -58,11 +59,18 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """How the HTTP API listens. With an `api_key` every request but health must carry it."""
+    """How the HTTP API listens, and to whom.
+
+    With an `api_key`, which may do everything, or a key in the store, every request but health
+    must carry one. `rate`: requests a second of each key (what it has not used for up to ten
+    seconds it may use at once), 0 for any number. `origins`: whose web pages may ask.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8088
     api_key: str = ""
+    rate: float = 0.0
+    origins: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +261,18 @@ def _check_numbers(config: Config, where: str) -> None:
         raise ConfigError(
             f"serve.port = {config.serve.port} is no port", where=where, mend="use 0 to 65535"
         )
+    if not (isfinite(config.serve.rate) and config.serve.rate >= 0):
+        raise ConfigError(
+            f"serve.rate = {config.serve.rate} is no rate", where=where, mend="use 0 or more"
+        )
+    for origin in config.serve.origins:
+        parts = urlsplit(origin)
+        if origin != f"{parts.scheme}://{parts.netloc}" or not parts.scheme or not parts.netloc:
+            raise ConfigError(
+                f"serve.origins: {origin!r} is no origin",
+                where=where,
+                mend="name each as a browser does: https://shop.example",
+            )
     for key, text in (
         ("refresh.population", config.refresh.population),
         ("refresh.snapshot", config.refresh.snapshot),

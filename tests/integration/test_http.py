@@ -429,6 +429,40 @@ def test_commands_with_url(
 # -- keys, and the end ------------------------------------------------------------------------
 
 
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_keys_are_made_and_revoked_beside_a_running_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "limner.toml").write_text(CONFIG)
+    given = ["--config", str(tmp_path / "limner.toml"), "--json", "keys"]
+    with serving(tmp_path) as (_, url), httpx.Client(base_url=url, timeout=30) as client:
+        event = {"user_id": "anna@example.org", "item_id": "tea", "event_type": "view"}
+        assert client.post("/v1/events", json=event).status_code == 200
+        capsys.readouterr()
+        assert run([*given, "add", "shop", "--scope", "ingest"]) == 0
+        secret = json.loads(capsys.readouterr().out)["key"]
+        own = {"X-API-Key": secret}
+        until(lambda: client.post("/v1/events", json=event).status_code == 401)
+        assert client.post("/v1/events", json=event, headers=own).status_code == 200
+        assert client.get("/v1/population", headers=own).status_code == 403
+        assert run([*given, "list"]) == 0
+        told = capsys.readouterr().out
+        assert json.loads(told)["keys"][0]["scopes"] == ["ingest"] and secret not in told
+        assert run([*given, "revoke", "shop"]) == 0
+        until(lambda: client.post("/v1/events", json=event, headers=own).status_code == 401)
+    assert secret.encode() not in b"".join(f.read_bytes() for f in tmp_path.rglob("limner.db*"))
+    # no key opens any more: an address of other machines is refused
+    assert run(["--config", given[1], "serve", "--host", "0.0.0.0", "--port", "0"]) == 2
+    assert "limner keys add" in capsys.readouterr().err
+
+
 def test_a_key_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "limner.toml").write_text('[serve]\napi_key = "sesame"\nhost = "0.0.0.0"\n')
     with serving(tmp_path) as (_, url):

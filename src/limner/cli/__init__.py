@@ -15,6 +15,7 @@ from limner.cli.choose import choose, parameters
 from limner.cli.evaluate import evaluate
 from limner.cli.intake import alias, erase, expire, import_
 from limner.cli.items import items
+from limner.cli.keys import keys
 from limner.cli.label import label
 from limner.cli.learn import topics, train, update
 from limner.cli.models import models
@@ -48,7 +49,7 @@ for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
     topics, label, items, bench, update, models, attribution, similar,
-    choose, parameters,
+    choose, parameters, keys,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -135,6 +135,8 @@ MEANINGS: Mapping[str, str] = {
     "serve": "How the HTTP API listens.",
     "serve.host": "The address; other than this machine's own only with an api_key.",
     "serve.port": "The port; 0 for any that is free.",
+    "serve.rate": "Requests a second that each key may send; 0 for any number.",
+    "serve.origins": "Origins whose web pages may ask, such as https://shop.example.",
     "serve.api_key": "What requests must carry; empty: only this machine may ask. Better set as "
     "LIMNER_API_KEY than written here.",
     "population": "What users are compared by; slots are named section.name, empty for the "

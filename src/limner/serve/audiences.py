@@ -11,8 +11,9 @@ from limner.app import Standing
 from limner.serve.answers import Group
 from limner.serve.openapi import PROBLEMS, answers
 from limner.serve.requests import Shop, json_answer
+from limner.serve.scopes import Scoped
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["users"])
+router = APIRouter(prefix="/v1", route_class=Scoped, responses=PROBLEMS, tags=["users"])
 
 
 class AudienceQuery(BaseModel):

@@ -11,8 +11,9 @@ from limner.explain.parameters import Parameters
 from limner.profile.choices import Choices
 from limner.serve.openapi import PROBLEMS, answers
 from limner.serve.requests import Shop, UserId, json_answer
+from limner.serve.scopes import Scoped
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["users"])
+router = APIRouter(prefix="/v1", route_class=Scoped, responses=PROBLEMS, tags=["users"])
 
 SLOTS = Field(description='Slots, "section.name".')
 

@@ -15,11 +15,12 @@ from limner.events.raw import Refused
 from limner.serve.answers import Dropped, Quarantined
 from limner.serve.openapi import EVENTS_BODY, PROBLEMS, answers
 from limner.serve.requests import RawBody, Shop, json_answer
+from limner.serve.scopes import Scoped
 from limner.sources.lint import LintReport
 from limner.sources.payloads import parse_events
 from limner.sources.validate import validate_batches
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["cleaning"])
+router = APIRouter(prefix="/v1", route_class=Scoped, responses=PROBLEMS, tags=["cleaning"])
 
 
 class Choice(msgspec.Struct, forbid_unknown_fields=True):

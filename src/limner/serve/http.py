@@ -14,6 +14,7 @@ from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from limner import __version__
 from limner.app import Erased, Jobs, Limner, listing
@@ -37,7 +38,7 @@ from limner.serve.answers import (
     TopicsInUse,
 )
 from limner.serve.background import Trainer
-from limner.serve.door import Door
+from limner.serve.door import Door, Known
 from limner.serve.gather import Full
 from limner.serve.lots import lots_of
 from limner.serve.once import Once
@@ -54,10 +55,11 @@ from limner.serve.requests import (
     UserId,
     json_answer,
 )
+from limner.serve.scopes import Scoped
 from limner.serve.wire import moment
 from limner.sources.payloads import parse_events
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", route_class=Scoped, responses=PROBLEMS)
 health = APIRouter(prefix="/health", tags=["operations"])
 
 # -- taking in -------------------------------------------------------------------------------
@@ -453,7 +455,16 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     described = document(out)
     out.openapi = lambda: described  # type: ignore[method-assign]
     out.add_middleware(Once, limner=app)
-    out.add_middleware(Door, key=app.config.serve.api_key)
+    listens = app.config.serve
+    known = Known(listens.api_key, app.store.api_keys)
+    out.add_middleware(Door, known=known, rate=listens.rate, origins=listens.origins)
+    if listens.origins:  # a browser asks what it may before it sends a key, so this comes first
+        out.add_middleware(
+            CORSMiddleware,
+            allow_origins=listens.origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Last-Event-ID"],
+        )
     return out
 
 

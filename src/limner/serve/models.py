@@ -12,8 +12,9 @@ from limner.serve.background import Trainer, Training
 from limner.serve.openapi import PROBLEMS, answers
 from limner.serve.problems import problem
 from limner.serve.requests import InTraining, Shop, json_answer
+from limner.serve.scopes import Scoped
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", route_class=Scoped, responses=PROBLEMS)
 
 VersionName = Annotated[str, Path(description="The version.", examples=["000002"])]
 BEGUN = answers(Training, 202, "It has begun; GET /v1/train tells how it goes.")

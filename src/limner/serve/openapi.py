@@ -42,6 +42,7 @@ from limner.serve.answers import (
 )
 from limner.serve.background import Training
 from limner.serve.problems import MEDIA_TYPE
+from limner.serve.scopes import needed
 from limner.sources.lint import LintReport
 
 DESCRIPTION = """Events in; portraits, recommendations and reasons out.
@@ -503,7 +504,8 @@ def document(api: FastAPI) -> dict[str, Any]:
     }
     for path, operations in out["paths"].items():
         if path.startswith("/v1/"):
-            for operation in operations.values():
-                operation["security"] = [{"bearer": []}, {"key": []}]
+            for method, operation in operations.items():
+                scope = needed(f"{method.upper()} {path}")
+                operation["security"] = [{"bearer": [scope]}, {"key": [scope]}]
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(out))
     return plain

@@ -7,16 +7,19 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
 from limner.app import Limner
-from limner.config import Config, ServeConfig
+from limner.config import Config
 from limner.errors import ConfigError, UsageError
 from limner.serve.background import Trainer
 from limner.serve.door import is_local
 from limner.serve.http import api
 from limner.serve.schedule import Schedule
+from limner.serve.speech import quietly
+from limner.stores import api_keys, home_of
 
 
 def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
@@ -25,7 +28,8 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
     `say` is told the URL once requests are accepted. Raises ConfigError if the address is open
     to others and no key is set, UsageError if it cannot be bound, StoreBusy.
     """
-    with _listen(config.serve) as listening:
+    quietly()
+    with _listen(config) as listening:
         host, port = listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         with Limner.open(config=config, holder=f"limner serve at {url}") as app:
@@ -37,7 +41,9 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                 uvicorn.Config(
                     api(app, trainer, jobs),
                     log_level="warning",
-                    access_log=False,
+                    log_config=None,
+                    access_log=False,  # paths name users
+                    server_header=False,
                     lifespan="off",
                     timeout_graceful_shutdown=10,
                 )
@@ -66,8 +72,9 @@ def _quiet_signals() -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _listen(config: ServeConfig) -> socket.socket:
+def _listen(settings: Config) -> socket.socket:
     """A socket that listens where the configuration says."""
+    config = settings.serve
     try:
         family, _, _, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM
@@ -76,11 +83,11 @@ def _listen(config: ServeConfig) -> socket.socket:
         raise UsageError(
             f"{config.host}:{config.port} is no address: {error}", mend="give another --host"
         ) from None
-    if not config.api_key and not is_local(str(address[0])):
+    if not is_local(str(address[0])) and not config.api_key and not _keyed(settings.store):
         raise ConfigError(
             f"{config.host} can be reached from other machines, and no API key is set",
             where="serve",
-            mend="set api_key under [serve] in limner.toml or LIMNER_API_KEY, or bind 127.0.0.1",
+            mend="make one with limner keys add, set LIMNER_API_KEY, or bind 127.0.0.1",
         )
     # Named as TCP, so that asyncio sends small answers at once (TCP_NODELAY): 40 ms each else.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -96,3 +103,11 @@ def _listen(config: ServeConfig) -> socket.socket:
             mend="is a server running there already? choose another with --port",
         ) from None
     return listening
+
+
+def _keyed(store: str) -> bool:
+    """Whether a store has a key that opens."""
+    home = home_of(store)
+    if home is None or not Path(store.removeprefix("sqlite:///")).exists():
+        return False
+    return any(not key.revoked_at for key in api_keys(store).every())

@@ -11,8 +11,9 @@ from limner.profile.changes import Changes
 from limner.serve.answers import Scheduled
 from limner.serve.openapi import PROBLEMS, answers
 from limner.serve.requests import InJobs, Shop, json_answer
+from limner.serve.scopes import Scoped
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", route_class=Scoped, responses=PROBLEMS)
 
 
 @router.get(

@@ -10,6 +10,7 @@ from typing import Protocol
 from limner.errors import UsageError
 from limner.events.log import EventLog
 from limner.events.raw import ImportLedger, Quarantine
+from limner.privacy.access import ApiKeys
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import IdentityTable
 from limner.profile.changes import Outbox
@@ -56,6 +57,11 @@ class Store(Protocol):
         ...
 
     @property
+    def api_keys(self) -> ApiKeys:
+        """Who may ask what of a server; they name nobody."""
+        ...
+
+    @property
     def erasables(self) -> Sequence[Erasable]:
         """Those of the above that hold data of users."""
         ...
@@ -99,6 +105,19 @@ def home_of(url: str) -> Path | None:
     """The `home` of the store at a URL, without opening it; None for one in memory."""
     path = url.removeprefix("sqlite:///")
     return None if path == url else Path(path).with_suffix(".data")
+
+
+def api_keys(url: str) -> ApiKeys:
+    """The keys of the store at a URL, beside whoever writes to it.
+
+    Raises UsageError for a store that no other process can see.
+    """
+    from limner.stores.keys import SqliteApiKeys
+
+    path = url.removeprefix("sqlite:///")
+    if path == url:
+        raise UsageError(f"the store {url!r} has no keys that last", mend="use sqlite:///shop.db")
+    return SqliteApiKeys(Path(path))
 
 
 def open_store(url: str, *, write: bool = True, holder: str = "limner") -> Store:

@@ -21,6 +21,7 @@ from limner.events.raw import Holding, Import, Refused
 from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.answered import MemoryAnswers
+from limner.stores.keys import MemoryApiKeys
 from limner.stores.memory_shown import MemoryOutbox, MemoryShown
 from limner.stores.refused import key_of, names, normal
 from limner.stores.segments import READ_ROWS, compact, emptied, without_target
@@ -42,6 +43,7 @@ class MemoryStore:
         self.shown = MemoryShown(self)
         self.outbox = MemoryOutbox(self)
         self.answers = MemoryAnswers(self)
+        self.api_keys = MemoryApiKeys()
 
     @property
     def erasables(self) -> Sequence[Erasable]:

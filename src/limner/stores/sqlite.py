@@ -16,6 +16,7 @@ from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.answered import SqliteAnswers
 from limner.stores.database import Database
+from limner.stores.keys import SqliteApiKeys
 from limner.stores.refused import held_since, key_of, names, pack, unpack
 from limner.stores.sqlite_log import SqliteLog
 from limner.stores.sqlite_shown import SqliteOutbox, SqliteShown
@@ -38,12 +39,13 @@ class SqliteStore:
         self.shown = SqliteShown(self._database)
         self.outbox = SqliteOutbox(self._database)
         self.answers = SqliteAnswers(self._database)
+        self.api_keys = SqliteApiKeys(path)
         if write:
             self.log.sweep()
 
     @property
     def erasables(self) -> Sequence[Erasable]:
-        """All of the above but imports and answers, which name nobody."""
+        """All of the above but imports, answers and API keys, which name nobody."""
         return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
 
     @property

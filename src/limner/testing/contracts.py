@@ -24,6 +24,7 @@ from limner.errors import StoreError
 from limner.events.batch import SCHEMA, EventBatch, concat
 from limner.events.log import EventLog
 from limner.events.raw import Holding, Refused
+from limner.privacy.access import ApiKey
 from limner.privacy.identity import Sealed
 from limner.profile.changes import Change, Said
 from limner.stores import Store
@@ -598,6 +599,15 @@ class StoreContract:
         store = self.reopen(store)
         assert store.imports.entries() == [done, second]
         assert store.imports.start("c.csv", 30).import_id == 3
+
+    def test_api_keys_are_kept_by_name(self, store: Store) -> None:
+        assert store.api_keys.every() == []
+        first, second = (ApiKey(name, name * 64, ("read",), 1) for name in "ba")
+        assert store.api_keys.add(first) and store.api_keys.add(second)
+        assert not store.api_keys.add(replace(first, digest="c" * 64))
+        store.api_keys.save(replace(second, revoked_at=2))
+        store = self.reopen(store)
+        assert store.api_keys.every() == [replace(second, revoked_at=2), first]
 
     def test_facts_about_the_store(self, store: Store) -> None:
         assert store.get_meta("keys") is None
