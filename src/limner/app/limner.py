@@ -818,15 +818,28 @@ class Limner:
 
     # -- changes -----------------------------------------------------------------------------
 
-    def changes(self, after: int = 0, *, limit: int = 100) -> Changes:
+    def changes(
+        self,
+        after: int = 0,
+        *,
+        limit: int = 100,
+        kinds: Collection[str] | None = None,
+        users: Collection[str] | None = None,
+    ) -> Changes:
         """What changed after the change with the id `after`, oldest first.
 
-        Go on with `changes(after=found.last)`. `missed` says that the bound (`changes.keep`) has
-        let go of some that came between.
+        Of the next `limit` changes those of these kinds and of these user ids are in it. Go on
+        with `changes(after=found.last)`. `missed` says that the bound (`changes.keep`) has let go
+        of some that came between.
         """
         found = self.store.outbox.after(after, limit=limit)
-        told = [replace(change, user_id=self.own_id(change.user)) for change in found]
-        last = told[-1].id if told else max(after, 0)
+        whose = None if users is None else {self.user(each).hex() for each in users}
+        told = [
+            replace(change, user_id=self.own_id(change.user))
+            for change in found
+            if (kinds is None or change.kind in kinds) and (whose is None or change.user in whose)
+        ]
+        last = found[-1].id if found else max(after, 0)
         newest = self.store.outbox.last()
         return Changes(told, last, newest, missed=after < self.store.outbox.dropped())
 

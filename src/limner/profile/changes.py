@@ -203,12 +203,19 @@ class News:
     def __init__(self) -> None:
         self.count = 0
         self._changed = threading.Condition()
+        self._listeners: list[Callable[[], object]] = []
+
+    def listen(self, callback: Callable[[], object]) -> None:
+        """Call back whenever there is something new, from whatever thread; it must not wait."""
+        self._listeners.append(callback)
 
     def tell(self) -> None:
         """There is something new."""
         with self._changed:
             self.count += 1
             self._changed.notify_all()
+        for callback in self._listeners:
+            callback()
 
     def wait(self, seen: int, seconds: float) -> None:
         """Wait until `count` is no longer `seen`, for so many seconds at most."""

@@ -28,7 +28,7 @@ from limner.profile.writer import Recorded
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.recommend.similar import By, SimilarItems
-from limner.serve import audiences, choosing, cleaning, models, times
+from limner.serve import audiences, choosing, cleaning, models, stream, times
 from limner.serve.answers import (
     Accepted,
     Evidence,
@@ -438,11 +438,13 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     )
     out.state.limner = app
     out.state.lots = lots_of(app)
+    out.state.streams = stream.Streams(app.following.news)
     out.state.trainer = trainer or Trainer(app)
     out.state.jobs = jobs or app.jobs(out.state.trainer.train, out.state.trainer.update)
     out.include_router(router)
     out.include_router(audiences.router)
     out.include_router(times.router)
+    out.include_router(stream.router)
     out.include_router(cleaning.router)
     out.include_router(models.router)
     out.include_router(choosing.router)

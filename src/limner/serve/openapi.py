@@ -19,7 +19,7 @@ from limner.explain.reasons import Reason
 from limner.explain.slots import SlotExplained
 from limner.explain.why import Why
 from limner.model.registry import Act, Difference
-from limner.profile.changes import Changes
+from limner.profile.changes import Change, Changes
 from limner.profile.choices import Choices
 from limner.profile.interaction import Interaction, Together
 from limner.profile.portrait import Portrait, SlotThen
@@ -402,6 +402,7 @@ EXAMPLES: Mapping[type[Any], Any] = {
     Live: {"status": "live", "version": __version__},
     Run: _RUN,
     Scheduled: {"jobs": [_RUN]},
+    Change: _CHANGE,
     Changes: {"changes": [_CHANGE], "last": 17, "newest": 17, "missed": False},
     ProblemDocument: {
         "type": "urn:limner:error:not-found",
@@ -414,9 +415,15 @@ EXAMPLES: Mapping[type[Any], Any] = {
 """An example of each answer; a test reads each as its class."""
 
 
-def answers(cls: type[Any], status: int = 200, description: str = "") -> dict[int | str, Any]:
+def answers(
+    cls: type[Any],
+    status: int = 200,
+    description: str = "",
+    *,
+    media_type: str = "application/json",
+) -> dict[int | str, Any]:
     """The `responses` of an endpoint that answers with `cls`."""
-    return {status: _described(cls, "application/json", description)}
+    return {status: _described(cls, media_type, description)}
 
 
 def _described(cls: type[Any], media_type: str, description: str) -> dict[str, Any]:

@@ -40,6 +40,7 @@ NEEDED: Mapping[Scope, frozenset[str]] = {
             "POST /v1/audiences/query",
             "GET /v1/population",
             "GET /v1/changes",
+            "GET /v1/stream",
         }
     ),
     "admin": frozenset(

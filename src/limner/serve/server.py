@@ -19,6 +19,7 @@ from limner.serve.door import is_local
 from limner.serve.http import api
 from limner.serve.schedule import Schedule
 from limner.serve.speech import quietly
+from limner.serve.stream import Streams
 from limner.stores import api_keys, home_of
 
 
@@ -37,9 +38,10 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
             trainer = Trainer(app)
             jobs = app.jobs(trainer.train, trainer.update)
             schedule = Schedule(jobs)
-            server = uvicorn.Server(
+            answering = api(app, trainer, jobs)
+            server = _Server(
                 uvicorn.Config(
-                    api(app, trainer, jobs),
+                    answering,
                     log_level="warning",
                     log_config=None,
                     access_log=False,  # paths name users
@@ -48,6 +50,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                     timeout_graceful_shutdown=10,
                 )
             )
+            server.streams = answering.state.streams
             schedule.start()
             app.following.start()
             try:
@@ -58,6 +61,17 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                 trainer.stop()
                 app.following.close()
                 schedule.stop()
+
+
+class _Server(uvicorn.Server):
+    """Ends streams before it waits for the requests under way to be answered."""
+
+    streams: Streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop answering; nothing that is under way is lost."""
+        self.streams.end()
+        await super().shutdown(sockets)
 
 
 @contextmanager
