@@ -22,7 +22,8 @@ import msgspec
 
 from limner.catalog import encoders
 from limner.catalog.encoders import EncodersConfig
-from limner.errors import ConfigError
+from limner.errors import ConfigError, ExpressionError
+from limner.events import expression
 from limner.events.rules import CleanConfig
 from limner.events.vocabulary import DEFAULT_WEIGHT
 from limner.explain.writing import LlmConfig
@@ -113,6 +114,8 @@ class Config:
     """Worth of an event type as a sign of interest, over the domain's."""
     retention: Mapping[str, str] = field(default_factory=dict)
     """How long events are kept, by event type; "all" for those that are not named."""
+    audiences: Mapping[str, str] = field(default_factory=dict)
+    """Conditions by a name; who comes to meet one, or meets it no more, is told as a change."""
     scenario: Mapping[str, RecommendConfig] = field(default_factory=dict)
     """Lists by the place they are shown in; what one does not set is as in `recommend`."""
     clean: CleanConfig = field(default_factory=CleanConfig)
@@ -276,6 +279,7 @@ def _check_numbers(config: Config, where: str) -> None:
     for key, text in (
         ("refresh.population", config.refresh.population),
         ("refresh.snapshot", config.refresh.snapshot),
+        ("refresh.audiences", config.refresh.audiences),
         ("refresh.retention", config.refresh.retention),
         ("train.refresh", config.train.refresh),
         ("train.update", config.train.update),
@@ -283,6 +287,13 @@ def _check_numbers(config: Config, where: str) -> None:
         ("llm.propose", config.llm.propose),
     ):
         Refresh.timed(text, f"{where}, {key}")
+    for name, condition in config.audiences.items():
+        try:
+            expression.parse(condition)
+        except ExpressionError as error:
+            raise ConfigError(
+                f"audiences.{name}: {error.what} ({error.where})", where=where, mend=error.mend
+            ) from None
     Refresh.parse(config.train.vector, f"{where}, train.vector")
     if config.train.keep < 2:
         raise ConfigError(

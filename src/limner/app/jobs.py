@@ -173,6 +173,11 @@ def jobs_of(
         ("population", config.refresh.population, partial(_population, app)),
         ("snapshot", config.refresh.snapshot, partial(_snapshot, app)),
         ("retention", config.refresh.retention, partial(_retention, app)),
+        (
+            "audiences",
+            config.refresh.audiences if config.audiences else "",
+            partial(_audiences, app),
+        ),
         ("content", config.encoders.refresh, partial(_content, app)),
         ("proposing", config.llm.propose if config.llm.url else "", partial(_proposing, app)),
         ("training", config.train.refresh, train or partial(_training, app)),
@@ -201,6 +206,11 @@ def _population(app: Limner) -> str:
         return "nothing new"
     app.refresh_population()
     return f"{app.population.users:,} users"
+
+
+def _audiences(app: Limner) -> str:
+    changes = app.following.review()
+    return f"{changes:,} came or left" if changes else "nothing new"
 
 
 def _snapshot(app: Limner) -> str:

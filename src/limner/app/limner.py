@@ -170,6 +170,7 @@ class Limner:
             population=lambda: self.population,
             now=self.now,
             more=[UserVector(partial(vectors.seen, self))],
+            audiences=config.audiences,
         )
         self._snapshot_at: Position = 0
         self._from_snapshot = False

@@ -51,7 +51,9 @@ def change(console: Console, found: Change) -> None:
     who = found.user_id or f"(erased {found.user[:8]})"
     before = found.before.text if found.before else "nothing"
     after = found.after.text if found.after else "nothing"
-    what = "interest shifts" if found.kind == "interest_shift" else "changes"
+    what = {"interest_shift": "interest shifts", "portrait_changed": "changes"}.get(
+        found.kind, found.kind.replace("audience_", "")
+    )
     console.print(
         Text.assemble(
             (f"{found.id}  {date(found.time)}  ", "dim"), (f"user {who}", "bold"),

@@ -59,7 +59,8 @@ def schedule(session: Session, name: str | None, url: str) -> int:
 @click.option("--after", type=click.IntRange(0), metavar="ID",
               help="After the change with this id; with --follow from now on.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), default=100, help="How many, at most.")
-@click.option("--kind", type=click.Choice(["portrait_changed", "interest_shift"]),
+@click.option("--kind", type=click.Choice(
+    ["portrait_changed", "interest_shift", "audience_entered", "audience_left"]),
               help="Only changes of this kind.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Wait for more, until interrupted; one a line.")
 @url_option

@@ -6,12 +6,13 @@ several, and what of it is meant: `interests.category["COFFEE"].weight`, `value.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 import numpy as np
 
+from limner.errors import ExpressionError
 from limner.events.arrays import Vocabulary
 from limner.events.batch import F64, I64, Bool
 from limner.events.expression import Field, Node, Part, parse, problem, unknown, walk
@@ -100,10 +101,14 @@ class _Search:
     near: dict[str, Vocabulary | None] = field(default_factory=dict)
     examples: dict[str, SlotColumn] = field(default_factory=dict)
 
-    def found(self) -> Audience:
+    def read(self) -> None:
+        """Take the condition apart."""
         self.tree = parse(self.where)
         fields = [node for node in walk(self.tree) if isinstance(node, Field)]
         self.wanted = {_path(node) for node in fields if len(node.parts) > 1}
+
+    def found(self) -> Audience:
+        self.read()
         with self.lock:
             rows, position = self.state.rows.live, self.state.position
             self._probe(rows)
@@ -215,6 +220,36 @@ class _Search:
                 meant = f"; did you mean {close[0]!r}?" if close and close[0] != key else ""
                 out.append(f"nobody has {asked}{meant}")
         return tuple(out)
+
+
+class Judge:
+    """A condition of which users are judged again and again, as they change."""
+
+    def __init__(self, where: str) -> None:
+        """Raises ExpressionError if it cannot be read."""
+        self.where = where
+        parse(where)
+        self._search: _Search | None = None
+
+    def of(self, users: Users) -> Bool:
+        """Who of these meets it. Where it names what nobody has yet, nobody does."""
+        search = self._search
+        if search is None or search.state is not users.state:
+            search = self.renew(users.state, users.population, users.now)
+        search.population, search.now = users.population, users.now
+        try:
+            return search._matched(users)
+        except ExpressionError:
+            return np.zeros(len(users), dtype=bool)
+
+    def renew(self, state: ProfileState, population: Population, now: int) -> _Search:
+        """Look anew at what slots users have; from time to time, for it takes milliseconds."""
+        search = _Search(state, population, now, self.where, "", nullcontext())
+        search.read()
+        with suppress(ExpressionError):
+            search._probe(state.rows.live)
+        self._search = search
+        return search
 
 
 def _ascending(pseudonyms: Pseudonyms) -> I64:

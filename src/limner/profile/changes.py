@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
@@ -19,8 +19,8 @@ from limner.events.log import Position
 from limner.profile.facet import Entry, Slot, View
 from limner.profile.shown import plain
 
-Kind = Literal["portrait_changed", "interest_shift"]
-KINDS: tuple[Kind, ...] = ("portrait_changed", "interest_shift")
+Kind = Literal["portrait_changed", "interest_shift", "audience_entered", "audience_left"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 CALM = 0.8
 """A shift is over, and may be told of again, once the drift is below this part of the threshold."""
@@ -74,7 +74,8 @@ class Change:
     """One change of one user.
 
     `user` is the pseudonym in hexadecimal; `user_id` the product's own id, found at delivery and
-    None once the user is erased. `slot` is "section.name". `before` is None for what was not
+    None once the user is erased. `slot` is "section.name", of an audience "audiences.NAME";
+    what an audience's users have there is its condition. `before` is None for what was not
     there, `after` for what is gone. It was seen with the log before `position`, at `time` (µs).
     """
 

@@ -28,6 +28,7 @@ from limner.errors import StoreError
 from limner.events.arrays import Grow
 from limner.events.batch import F64, I64, EventBatch
 from limner.events.log import Position
+from limner.profile.audience import Judge
 from limner.profile.changes import (
     CALM,
     LEAST_EVENTS,
@@ -46,7 +47,7 @@ from limner.profile.pending import Pending
 from limner.profile.population import Population, StateView
 from limner.profile.refresh import Refresh
 from limner.profile.shown import Row, Shown, ShownTable
-from limner.profile.users import Users
+from limner.profile.users import CHUNK, Users
 from limner.profile.writer import Writer
 
 LIVE = 64
@@ -66,6 +67,9 @@ POLITE = 3.0
 
 CHANGES = "$changes"
 """The task of telling what changed; all others are named by their facet."""
+
+AUDIENCES = "audiences"
+"""Where the store keeps which conditions its members are of."""
 
 FOLLOWED = "followed"
 """Where the store keeps up to which position each task is done."""
@@ -126,8 +130,13 @@ class Following:
         population: Callable[[], Population],
         now: Callable[[], int],
         more: Sequence[Reader] = (),
+        audiences: Mapping[str, str] | None = None,
     ) -> None:
-        """`more`: what is read of users beside what the state reads."""
+        """`more`: what is read of users beside what the state reads.
+
+        `audiences`: name → the condition of those whose coming and going is told.
+        """
+        self._audiences = {name: Judge(where) for name, where in (audiences or {}).items()}
         self.news = News()
         self.kept = [name for name, policy in policies.items() if policy.kept]
         """The facets of which what is shown is kept between refreshes."""
@@ -144,7 +153,7 @@ class Following:
         self._tasks: dict[str, Refresh | None] = {
             name: policy for name, policy in policies.items() if policy.kept
         }
-        if self._at_event or config.shift or config.turn:
+        if self._at_event or config.shift or config.turn or audiences:
             self._tasks[CHANGES] = None
         self._live_tasks = [n for n, p in self._tasks.items() if p is None or p.mode == "when"]
         self._touched: list[I64] = []
@@ -171,10 +180,11 @@ class Following:
         self._readers: dict[str, Reader] = {one.name: one for one in (*state.readers, *self._more)}
         self._drifting = [f.name for f in state.facets if _drifts(f) and self._threshold(f)]
         self._pending = Pending(state, self._tasks)
-        self._shifts = {name: Grow(np.bool_, False) for name in self._drifting}
-        for name, bits in self._shifts.items():
+        kept = [*map(_shift, self._drifting), *map(_audience, self._audiences)]
+        self._bits = {name: Grow(np.bool_, False) for name in kept}
+        for name, bits in self._bits.items():
             bits.resize(state.rows.size)
-            bits.view[self._rows(self._store.shown.users(_shift(name)))] = True
+            bits.view[self._rows(self._store.shown.users(name))] = True
         self._behind = any(self._done[name] < state.position for name in self._live_tasks)
         self._recovered = all(done >= state.position for done in self._done.values())
         self._touched.clear()
@@ -189,6 +199,7 @@ class Following:
         stale = {key.rpartition(" ")[0] for key in self._known.keys() - set(self._keys.values())}
         for name in stale - {CHANGES}:
             self._store.shown.drop(name)
+        self._begin_audiences()
         self._over(self._writer)
         self._writer.follower = self
 
@@ -270,15 +281,14 @@ class Following:
                     found.taken.extend((name, row) for name in due)
                     view = StateView(state, row, population)
                     self._look(user, row, view, due, drifting[row], now, found)
+            changed = [row for name, row in found.taken if name == CHANGES]
+            self._look_for_members(np.array(changed, dtype=np.int64), now, found)
             position = state.position
         if not found:
             return len({row for _, row in found.taken})
         try:
             with self._store.transaction():
-                self._store.shown.put(found.shown)
-                for name, user in found.calm:
-                    self._store.shown.drop(name, [user])
-                self._store.outbox.add(found.changes, keep=self._config.keep)
+                self._write(found)
                 if not self._behind:
                     self._done.update((name, position) for name in self._live_tasks)
                     self._save()
@@ -286,13 +296,99 @@ class Following:
             for name, row in found.taken:
                 self._pending.add(name, np.array([row]))
             raise
+        self._told(found)
+        return len({row for _, row in found.taken})
+
+    def _write(self, found: _Found) -> None:
+        """Keep what was found, within a transaction."""
+        self._store.shown.put(found.shown)
+        for name, user in found.calm:
+            self._store.shown.drop(name, [user])
+        self._store.outbox.add(found.changes, keep=self._config.keep)
+
+    def _told(self, found: _Found) -> None:
+        """What was found is durable."""
         for name, row, bit in found.bits:
-            bits = self._shifts[name]
+            bits = self._bits[name]
             bits.resize(row + 1)
             bits.view[row] = bit
         if found.changes:
             self.news.tell()
-        return len({row for _, row in found.taken})
+
+    # -- audiences ---------------------------------------------------------------------------
+
+    def _look_for_members(self, rows: I64, now: int, found: _Found) -> None:
+        """Who of these came to an audience or left it; the caller holds the writer's lock."""
+        if not self._audiences or not len(rows):
+            return
+        state = self._writer.state
+        users = Users(state, np.unique(rows), self._population(), now)
+        for name, judge in self._audiences.items():
+            kept, where = _audience(name), Said(judge.where, judge.where)
+            bits = self._bits[kept]
+            bits.resize(int(users.rows[-1]) + 1)
+            meets = judge.of(users)
+            for at in np.flatnonzero(meets != bits.view[users.rows]).tolist():
+                row, user = int(users.rows[at]), state.rows.key(int(users.rows[at]))
+                if user is None:
+                    continue
+                comes = bool(meets[at])
+                found.changes.append(
+                    Change(0, "audience_entered" if comes else "audience_left", user.hex(),
+                           f"audiences.{name}", None if comes else where,
+                           where if comes else None, state.position, now)
+                )  # fmt: skip
+                found.bits.append((kept, row, comes))
+                if comes:
+                    found.shown.append((user, kept, b""))
+                else:
+                    found.calm.append((kept, user))
+
+    def review(self) -> int:
+        """Look at all users, some of whom time alone brings or takes; how many changes it found.
+
+        In chunks, between commits.
+        """
+        with self._writer.lock:
+            state, changes = self._writer.state, 0
+            for judge in self._audiences.values():
+                judge.renew(state, self._population(), self._now())
+        live = state.rows.live
+        for start in range(0, len(live) if self._audiences else 0, CHUNK):
+            with self._writer.commit_lock:
+                found = _Found()
+                with self._writer.lock:
+                    if self._pending.state is not state or self._ended:
+                        break
+                    self._look_for_members(live[start : start + CHUNK], self._now(), found)
+                if found:
+                    with self._store.transaction():
+                        self._write(found)
+                    self._told(found)
+                    changes += len(found.changes)
+        return changes
+
+    def _begin_audiences(self) -> None:
+        """Take those who meet a condition that is new as its members, without telling of them."""
+        known = msgspec.json.decode(self._store.get_meta(AUDIENCES) or "{}")
+        wanted = {name: judge.where for name, judge in self._audiences.items()}
+        if known == wanted:
+            return
+        state, population, now = self._writer.state, self._population(), self._now()
+        with self._store.transaction():
+            for name in known:
+                if known[name] != wanted.get(name):
+                    self._store.shown.drop(_audience(name))
+            live = state.rows.live
+            for name, judge in self._audiences.items():
+                if known.get(name) == judge.where:
+                    continue
+                for start in range(0, len(live), CHUNK):
+                    users = Users(state, live[start : start + CHUNK], population, now)
+                    keys = map(state.rows.key, users.rows[judge.of(users)].tolist())
+                    rows = [(key, _audience(name), b"") for key in keys if key is not None]
+                    self._store.shown.put(rows)
+            self._store.set_meta(AUDIENCES, msgspec.json.encode(wanted).decode())
 
     def _drifting_of(
         self, rows: I64, population: Population, now: int
@@ -308,7 +404,7 @@ class Following:
         for name in self._drifting:
             facet: Drifting = self._readers[name]  # type: ignore[assignment]
             drift = drifts(facet, users)
-            bits = self._shifts[name].view
+            bits = self._bits[_shift(name)].view
             was = np.zeros(len(rows), dtype=bool)
             known = rows < len(bits)
             was[known] = bits[rows[known]]
@@ -359,7 +455,7 @@ class Following:
         facet: Drifting = self._readers[name]  # type: ignore[assignment]
         if int(view.fixed(facet.rests_on)["n"][0]) < LEAST_EVENTS:
             return
-        bits = self._shifts[name].view
+        bits = self._bits[_shift(name)].view
         was = row < len(bits) and bool(bits[row])
         drift = facet.drift(view, now)
         threshold = self._threshold(facet)
@@ -370,10 +466,10 @@ class Following:
                        self._writer.state.position, now, drift)
             )  # fmt: skip
             found.shown.append((user, _shift(name), b"%.3f" % drift))
-            found.bits.append((name, row, True))
+            found.bits.append((_shift(name), row, True))
         elif was and drift < CALM * threshold:
             found.calm.append((_shift(name), user))
-            found.bits.append((name, row, False))
+            found.bits.append((_shift(name), row, False))
 
     # -- catching up -------------------------------------------------------------------------
 
@@ -487,7 +583,7 @@ class Following:
     def leave(self, row: int) -> None:
         """The user of a row (−1: of none) is erased: nothing is due for it any more."""
         self._pending.clear(row)
-        for bits in self._shifts.values():
+        for bits in self._bits.values():
             if 0 <= row < len(bits.view):
                 bits.view[row] = False
 
@@ -531,6 +627,10 @@ def drifts(facet: Drifting, users: Users) -> F64:
 
 def _shift(name: str) -> str:
     return f"shift {name}"
+
+
+def _audience(name: str) -> str:
+    return f"audience {name}"
 
 
 def _path(slot: Slot | None) -> str:

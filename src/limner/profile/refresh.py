@@ -34,12 +34,14 @@ class RefreshConfig:
 
     `population`: percentiles, tiers and shares against everybody. `snapshot`: the state beside
     the log, which makes a start quick; both are skipped while nothing new was recorded.
-    `retention`: taking out what is kept no longer.
+    `retention`: taking out what is kept no longer. `audiences`: who meets the condition of an
+    audience, or meets it no more, by time alone.
     """
 
     population: str = "every 1m"
     snapshot: str = "every 1h"
     retention: str = "every 1d"
+    audiences: str = "every 1h"
 
 
 @dataclass(frozen=True, slots=True)

@@ -465,7 +465,13 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
             CORSMiddleware,
             allow_origins=listens.origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Last-Event-ID"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+            ],
         )
     return out
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from limner.app import Limner
 from limner.serve.door import Asgi, Receive, Scope, Send
 from limner.serve.problems import problem
+from limner.serve.scopes import GRANTED
 from limner.sources.payloads import MAX_BYTES
 from limner.stores.answered import Answered
 
@@ -60,7 +61,12 @@ class Once:
     ) -> None:
         kind = dict(scope["headers"]).get(b"content-type", b"")
         place = b"\n".join(
-            [scope["method"].encode(), scope["path"].encode(), scope.get("query_string", b"")]
+            [
+                scope[GRANTED].name.encode() if scope.get(GRANTED) else b"",  # nobody else's
+                scope["method"].encode(),
+                scope["path"].encode(),
+                scope.get("query_string", b""),
+            ]
         )
         content = b"".join(part.get("body", b"") for part in body)
         key = self._limner.keys.digests([place + b"\n" + given], person=b"request key")

@@ -169,6 +169,19 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_again() -> None:
         assert asked.get("/v1/population", headers={"X-API-Key": other}).status_code == 200
 
 
+def test_what_one_key_was_answered_is_not_repeated_to_another(shop: Limner) -> None:
+    asked, kept = client(shop), shop.store.api_keys
+    secrets = [access.add(kept, name, ["ingest"], NOW)[1] for name in "ab"]
+    secrets.append(access.add(kept, "c", ["read"], NOW)[1])
+    event = {"user_id": "ann", "item_id": "tea", "event_type": "view", "event_id": "1"}
+    answers = [
+        asked.post("/v1/events", json=event, headers={"X-API-Key": s, "Idempotency-Key": "k"})
+        for s in secrets
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 403]
+    assert [answer.json()["added"] for answer in answers[:2]] == [1, 0]
+
+
 def test_headers_are_set_on_every_answer(shop: Limner) -> None:
     for path in ("/health/live", "/v1/population", "/v1/nowhere", "/openapi.json"):
         answer = client(shop).get(path)
