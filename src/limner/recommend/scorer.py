@@ -73,6 +73,8 @@ class _Reach:
     to_catalog: I64
     entered: I64
     versions: I32
+    alike: bool
+    """Whether each item has the same id in both."""
 
 
 class Scorer:
@@ -128,7 +130,8 @@ class Scorer:
             blend = entered(blend, self._known, features(catalog, fresh, self._content))
             grown[fresh] = np.arange(self._known, self._known + len(fresh), dtype=np.int32)
             to_catalog = np.concatenate([to_catalog, fresh])
-        reach = _Reach(blend, grown, to_catalog, fresh, catalog.current.view[fresh].copy())
+        alike = len(to_catalog) == len(grown) and bool((np.diff(to_catalog) == 1).all())
+        reach = _Reach(blend, grown, to_catalog, fresh, catalog.current.view[fresh].copy(), alike)
         self._now = reach
         return reach
 
@@ -165,6 +168,8 @@ class Scorer:
     def _spread(self, reach: _Reach, scores: npt.NDArray[Any]) -> F64:
         """Scores of the blend's items as those of the catalog's."""
         row = np.asarray(scores, dtype=np.float64)
+        if reach.alike:
+            return row
         column = np.empty(len(self.catalog))
         column[reach.to_catalog] = row
         if len(row) < len(column):  # what no model can know is as little as anything

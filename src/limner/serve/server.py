@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from limner.app import Limner
 from limner.config import Config
@@ -54,7 +55,9 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
             schedule.start()
             app.following.start()
             try:
-                with _quiet_signals():
+                # a list is many small products: threads of BLAS that wait for each other on cores
+                # that others use make them ten times as slow
+                with _quiet_signals(), threadpool_limits(1, user_api="blas"):
                     say(url)
                     server.run(sockets=[listening])
             finally:
