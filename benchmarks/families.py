@@ -42,10 +42,11 @@ from limner.events.batch import F64, I64, SECOND, Bool
 from limner.metrics.intervals import bootstrap_interval, paired_bootstrap
 from limner.metrics.ranking import hit_rate, hits, ndcg, top_k
 from limner.metrics.splits import Truth
-from limner.model.blend import TASKS, Blend, Task, candidate_ndcg, candidates, learn_weights
+from limner.model.blend import Blend, Task, candidate_ndcg, candidates, learn_weights
+from limner.model.known import visits
 from limner.model.network import SequenceConfig
 from limner.model.protocol import F32, History, Interactions, ItemFeatures
-from limner.model.training import families, fit_before, questions
+from limner.model.training import families, fit_before, questions, weights_apart
 from limner.recommend.families import LIVE, Mixture
 from limner.sources import completejourney
 from limner.sources.dataset import load
@@ -228,8 +229,15 @@ def fitted(
         fit_models(
             models, past.before(learn), shop.features, held=held, seconds={}, progress=progress
         )
-        weights = learn_blend(models, held, progress=progress)
-        blend = Blend(models, dict.fromkeys(TASKS, weights))
+        usual = learn_blend(models, held, progress=progress)
+        weights: dict[str, dict[str, float]] = {"next": usual, "new": usual}
+        answers = Truth(held.users, list(held.truth.astype(np.int32)[:, None]))
+        visiting = visits(past, learn, np.random.default_rng(0))
+        apart = weights_apart(
+            models, weights, (answers, held.histories()), visiting,
+            tasks=("new",), progress=progress,
+        )  # fmt: skip
+        blend = Blend(models, {**weights, **apart})
     progress("live families in the blend", 0, 1)
     before = replace(shop, data=past, cutoffs=(learn, learn))
     with opened(before, learn) as app:
@@ -245,7 +253,7 @@ def judged(
     systems: Mapping[str, Scorer],
     some: Questions,
     task: Task,
-    weights: Mapping[str, float],
+    blend: Blend | None = None,
     pool: Bool | None = None,
 ) -> tuple[dict[str, dict[str, F64]], I64]:
     """(system → metric → a value a question, whose each is); `pool`: the only items listed."""
@@ -256,11 +264,10 @@ def judged(
         histories = some.histories[start : start + _USERS]
         true = list(some.truth.items[start : start + _USERS])
         tables = {name: np.array(score(histories)) for name, score in systems.items()}
-        if weights:
+        if blend is not None:
             blended = np.zeros_like(next(iter(tables.values())))
-            for name, weight in weights.items():
-                if weight:
-                    blended += tables[name] * np.float32(weight)
+            for name, weight in blend.weighing(histories, task).items():
+                blended += tables[name] * weight[:, None].astype(np.float32)
             tables = {"blend": blended, **tables}
         if task == "new":
             for row, history in enumerate(histories):
@@ -370,8 +377,7 @@ def forgotten(some: Questions, shop: Shop) -> dict[str, Questions]:
     return cases
 
 
-def new_items(shop: Shop, systems: Mapping[str, Scorer], weights: Mapping[str, float],
-              some: Questions) -> dict[str, Any]:  # fmt: skip
+def new_items(shop: Shop, systems: Mapping[str, Scorer], some: Questions) -> dict[str, Any]:
     """Lists of new items alone against random ones: hit rates, and their ratio."""
     before = shop.data.times < shop.cutoffs[1]
     pool = np.ones(shop.data.n_items, dtype=bool)
@@ -379,7 +385,7 @@ def new_items(shop: Shop, systems: Mapping[str, Scorer], weights: Mapping[str, f
     cold = some.take(np.array([bool(pool[items].any()) for items in some.truth.items], dtype=bool))
     if not len(cold.histories):
         return {"pool": int(pool.sum()), "questions": 0}
-    found, users = judged(systems, cold, "new", weights, pool)
+    found, users = judged(systems, cold, "new", pool=pool)
     size, n = int(pool.sum()), np.array([int(pool[i].sum()) for i in cold.truth.items])
     chance = 1 - np.prod(
         [(size - n - place).clip(0) / (size - place) for place in range(min(K, size))], axis=0
@@ -417,7 +423,7 @@ def measured(name: str, *, validation: bool, sequence: bool) -> dict[str, Any]:
     out: dict[str, Any] = {
         "data": name,
         "asked": "validation" if validation else "test",
-        "weights": {task: dict(blend.weights[task]) for task in TASKS},
+        "weights": {name: dict(weights) for name, weights in blend.weights.items()},
         "with live families, on what chose the weights": added,
         "families": {}, "new users": {},
     }  # fmt: skip
@@ -425,12 +431,10 @@ def measured(name: str, *, validation: bool, sequence: bool) -> dict[str, Any]:
     for task in tasks:
         progress(f"families, {task}", 0, 1)
         quick = {name: one for name, one in lives.items() if name != "group"}
-        found, users = judged({**trained, **quick}, some, task, blend.weights[task])
+        found, users = judged({**trained, **quick}, some, task, blend)
         out["families"][task] = said(found, users)
         progress(f"group, {task}", 0, 1)
-        found, users = judged(
-            {**trained, "group": lives["group"]}, some.some(SLOW), task, blend.weights[task]
-        )
+        found, users = judged({**trained, "group": lives["group"]}, some.some(SLOW), task, blend)
         grouped = said(found, users)
         systems = out["families"][task]["systems"]
         systems["group"] = grouped["systems"]["group"] | {"questions": grouped["questions"]}
@@ -439,15 +443,15 @@ def measured(name: str, *, validation: bool, sequence: bool) -> dict[str, Any]:
         of = every.some(CASES)
         if case == "declared only":
             found, users = judged({n: lives[n] for n in ("group", "popular", "trending", "new")},
-                                  of, tasks[0], {})  # fmt: skip
+                                  of, tasks[0])  # fmt: skip
             out["new users"][case] = said(found, users, "group")
             continue
         few = {n: lives[n] for n in ("popular", "portrait", "neighbours")}
-        found, users = judged({**trained, **few}, of, tasks[0], blend.weights[tasks[0]])
+        found, users = judged({**trained, **few}, of, tasks[0], blend)
         out["new users"][case] = said(found, users)
     progress("new items", 0, 1)
     some_trained = {n: s for n, s in trained.items() if n in ("content", "sequence", "discovery")}
-    out["new items"] = new_items(shop, {**some_trained, "portrait": lives["portrait"]}, {}, some)
+    out["new items"] = new_items(shop, {**some_trained, "portrait": lives["portrait"]}, some)
     app.close()
     out["seconds"] = round(time.perf_counter() - started, 1)
     return out

@@ -517,7 +517,11 @@ def trained(console: Console, done: Trained) -> None:
         table.add_column(part.replace("_", " "), justify="right")
     names = {"next": "with repeats", "new": "new items only"}
     for task, weights in done.weights.items():
-        table.add_row(names.get(task, task), *(f"{weights.get(part, 0.0):.3f}" for part in parts))
+        usual, *known = task.split(", ")
+        table.add_row(
+            ", ".join([names.get(usual, usual), *known]),
+            *(f"{weights.get(part, 0.0):.3f}" for part in parts),
+        )
     console.print(table)
 
 

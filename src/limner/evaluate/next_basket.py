@@ -199,9 +199,8 @@ def measure(
         tables |= {f"part: {name}": np.array(scores) for name, scores in parts.items()}
         for task in TASKS:
             blended = np.zeros_like(next(iter(tables.values())), dtype=np.float32)
-            for name, scores in parts.items():
-                if weight := blend.weights[task].get(name, 0.0):
-                    blended += scores * np.float32(weight)
+            for name, weight in blend.weighing(some, task).items():
+                blended += parts[name] * weight[:, None].astype(np.float32)
             ranked_by: dict[str, Table] = {"blend": blended, **tables}
             true = truth.items[start : start + _USERS]
             if task == "new":

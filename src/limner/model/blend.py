@@ -1,7 +1,8 @@
 """One score from several families: a weighted sum, so that it can be taken apart again (law 5).
 
 total = Σ weight[task][part] · score[part]. Weights are non-negative and learned on a validation
-period for each task: "next" (repeats count) and "new" (what the user already had is removed).
+period for each task: "next" (repeats count) and "new" (what the user already had is removed), and
+of either once more for each amount that is known of a user (`model.known`), where that pays.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from limner.model.artifacts import read_json, seal, verify, write_json
 from limner.model.content import Content
 from limner.model.frequency import Frequency
 from limner.model.item_to_item import ItemToItem
+from limner.model.known import amount
 from limner.model.linear import EASE, TRANSITIONS, Linear
 from limner.model.policy import Policy
 from limner.model.popularity import Popularity
@@ -35,6 +37,8 @@ Task = Literal["next", "new"]
 TASKS: tuple[Task, ...] = ("next", "new")
 
 _USERS = 32  # scored at once
+LEAST = 50
+"""Users with an answer that weights of their own are learned from."""
 
 FAMILIES: dict[str, Callable[[], Model]] = {
     "popularity": Popularity,
@@ -53,16 +57,37 @@ FAMILIES: dict[str, Callable[[], Model]] = {
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """Fitted families and the weight of each in each task."""
+    """Fitted families and the weight of each.
+
+    `weights`: by task, "next" and "new", and by task and amount, such as "next, 1 event", where
+    users of whom so much is known have weights of their own.
+    """
 
     models: Mapping[str, Model]
     weights: Mapping[str, Mapping[str, float]]
+
+    def weights_for(self, history: History, task: Task) -> Mapping[str, float]:
+        """The weight of each part for a user of whom this is known."""
+        return self.weights.get(f"{task}, {amount(history)}", self.weights[task])
+
+    def weighing(
+        self, histories: Sequence[History], task: Task, like: History | None = None
+    ) -> dict[str, F64]:
+        """The weight of each part for each history, (n,), of parts that have any.
+
+        All are weighed as `like` would be, if given: what a user's score would be without an
+        event is asked of the same sum.
+        """
+        each = [self.weights_for(history if like is None else like, task) for history in histories]
+        table = {name: np.array([of.get(name, 0.0) for of in each]) for name in self.models}
+        return {name: weights for name, weights in table.items() if weights.any()}
 
     def parts(
         self,
         histories: Sequence[History],
         task: Task = "next",
         items: npt.ArrayLike | None = None,
+        like: History | None = None,
     ) -> dict[str, F64]:
         """What each part adds to the score, (n, n_items) or (n, len(items)), by part.
 
@@ -70,10 +95,13 @@ class Blend:
         Already-chosen items are scored like others; removing them is the caller's filter.
         """
         chosen = None if items is None else np.asarray(items, dtype=np.int64)
-        out: dict[str, F64] = {}
-        for name, weight in self._used(task).items():
-            scores = self.models[name].score(histories, chosen)
-            out[name] = scores * np.float64(weight)
+        out: dict[str, F64] = {
+            name: self.models[name].score(histories, chosen) * weight[:, None]
+            for name, weight in self.weighing(histories, task, like).items()
+        }
+        if not out:
+            name, model = next(iter(self.models.items()))
+            out[name] = model.score(histories, chosen) * np.float64(0.0)
         return out
 
     def score(
@@ -138,11 +166,6 @@ class Blend:
             models[name] = FAMILIES[name]()
             models[name].load(folder / name)
         return cls(models, head["weights"])
-
-    def _used(self, task: Task) -> dict[str, float]:
-        weights = self.weights[task]
-        used = {name: weights[name] for name in self.models if weights.get(name)}
-        return used or dict.fromkeys(list(self.models)[:1], 0.0)
 
 
 def total(parts: Mapping[str, F64]) -> F64:
@@ -253,19 +276,42 @@ def learn_weights(found: Candidates, *, pull: float = 1.0, seed: int = 0) -> F64
     judged on the other, both ways, its mean gain must exceed two standard errors. NDCG is what
     counts, but it moves in steps, and where few things come true a search follows the noise.
     """
+    logit = logit_weights(found, pull=pull)
+
+    def searched(some: Candidates) -> F64:
+        return searched_weights(some, logit_weights(some, pull=pull))
+
+    better = _better(found, searched, lambda some: logit_weights(some, pull=pull), seed)
+    return searched_weights(found, logit) if better else logit
+
+
+def learn_apart(found: Candidates, weights: F64, *, seed: int = 0) -> F64 | None:
+    """Weights of their own for some of all users, None where `weights`, those of all, will do.
+
+    That is unless `learn_weights` of these users rank better beyond doubt, judged as it judges,
+    and there are `LEAST` of them.
+    """
+    if len(found.sizes) < LEAST or not _better(found, learn_weights, lambda _: weights, seed):
+        return None
+    return learn_weights(found, seed=seed)
+
+
+Learn = Callable[[Candidates], F64]
+
+
+def _better(found: Candidates, ours: Learn, theirs: Learn, seed: int) -> bool:
+    """Whether what one way learns from half of the users ranks the other half better, beyond two
+    standard errors of the mean gain, both ways.
+    """
     half = np.random.default_rng(seed).permutation(len(found.sizes)) % 2 == 0
     gains = []
     for learn, judge in ((half, ~half), (~half, half)):
         some, others = found.take(learn), found.take(judge)
         if not some.truth.any() or not others.truth.any():
-            return logit_weights(found, pull=pull)
-        logit = logit_weights(some, pull=pull)
-        searched = searched_weights(some, logit)
-        gains.append(candidate_ndcg(others, searched) - candidate_ndcg(others, logit))
+            return False
+        gains.append(candidate_ndcg(others, ours(some)) - candidate_ndcg(others, theirs(some)))
     gain = np.concatenate(gains)
-    logit = logit_weights(found, pull=pull)
-    certain = gain.mean() > 2.0 * gain.std() / np.sqrt(len(gain))
-    return searched_weights(found, logit) if certain else logit
+    return bool(gain.mean() > 2.0 * gain.std() / np.sqrt(len(gain)))
 
 
 def logit_weights(found: Candidates, *, pull: float = 1.0) -> F64:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from limner.errors import ModelError
+from limner.events.batch import F64
 from limner.metrics.splits import Truth, first_group_after
-from limner.model.blend import FAMILIES, TASKS, Blend, candidates, learn_weights
+from limner.model.blend import (
+    FAMILIES,
+    TASKS,
+    Blend,
+    Task,
+    candidates,
+    learn_apart,
+    learn_weights,
+)
 from limner.model.frequency import Frequency, FrequencyConfig
+from limner.model.known import AMOUNTS, VISIT, forgotten, visits
 from limner.model.network import SequenceConfig
 from limner.model.protocol import History, Interactions, ItemFeatures, Model, Progress
 from limner.model.sequence import SequenceModel
@@ -23,6 +33,8 @@ SMALL = 15_000
 MOMENTS = 4
 QUESTIONS = 6_000
 """How often, and at most how many times in all, the blend's weights are asked what comes next."""
+SHORT = 1_500
+"""At most how many times for an amount that is known of a user."""
 
 
 def families(
@@ -111,12 +123,54 @@ def fit_before(
         progress(f"fitting {name}", 1, 1)
     truth, histories = _many_questions(interactions, cutoff, seed)
     found = candidates(chosen, histories, truth, progress=progress)
-    names = list(chosen)
-    weights: dict[str, dict[str, float]] = {}
-    for task in TASKS:
-        learned = learn_weights(found[task])
-        weights[task] = {name: float(w) for name, w in zip(names, learned, strict=True)}
-    return Blend(chosen, weights)
+    weights: dict[str, dict[str, float]] = {
+        task: _named(chosen, learn_weights(found[task])) for task in TASKS
+    }
+    apart = weights_apart(
+        chosen,
+        weights,
+        (truth, histories),
+        visits(interactions, cutoff, np.random.default_rng(seed)),
+        seed=seed,
+        progress=progress,
+    )
+    return Blend(chosen, weights | apart)
+
+
+def weights_apart(
+    models: Mapping[str, Model],
+    weights: Mapping[str, Mapping[str, float]],
+    some: tuple[Truth, Sequence[History]],
+    visiting: tuple[Truth, Sequence[History]],
+    *,
+    tasks: Sequence[Task] = TASKS,
+    seed: int = 0,
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    """The weights of the amounts (`model.known`) that need some of their own, for `Blend`.
+
+    Of each question of `some` all but so much is forgotten; at most `SHORT` are asked an amount.
+    """
+    rng = np.random.default_rng(seed)
+    out: dict[str, dict[str, float]] = {}
+    for name in (*AMOUNTS, VISIT):
+        truth, histories = visiting if name == VISIT else some
+        keep = np.zeros(len(truth), dtype=bool)
+        keep[rng.permutation(len(truth))[:SHORT]] = True
+        asked = [histories[row] for row in np.flatnonzero(keep).tolist()]
+        if name != VISIT:
+            asked = [forgotten(history, name, rng) for history in asked]
+        found = candidates(models, asked, truth.take(keep), tasks=tasks, progress=progress)
+        for task in tasks:
+            usual = np.array([weights[task][part] for part in models])
+            learned = learn_apart(found[task], usual, seed=seed)
+            if learned is not None:
+                out[f"{task}, {name}"] = _named(models, learned)
+    return out
+
+
+def _named(models: Mapping[str, Model], weights: F64) -> dict[str, float]:
+    return {name: float(weight) for name, weight in zip(models, weights, strict=True)}
 
 
 def _many_questions(

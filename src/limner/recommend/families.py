@@ -124,12 +124,16 @@ class Mixture:
 
     def parts(self, history: History, task: Task) -> dict[str, F64]:
         """Each part's contribution to the score of every item of the catalog."""
+        return self._parts(history, task, history)
+
+    def _parts(self, history: History, task: Task, like: History) -> dict[str, F64]:
+        """The same, weighed as for who has the history `like`."""
         if self.names:
-            return {name: self._weighed(name, history, task) for name in self.names}
+            return {name: self._weighed(name, history, task, like) for name in self.names}
         if not len(history) and (group := self._live("group", history)).any():
             return {"group": group}  # it starts from what everybody chooses
         if self.scorer is not None:
-            out = self.scorer.parts(history, task)
+            out = self.scorer.parts(history, task, like)
         else:
             out = {"popularity": crowd(self.state, history.now).popular.copy()}
             if len(history):
@@ -146,12 +150,18 @@ class Mixture:
         return [Read(self, given[row]) if row in given else self for row in range(len(histories))]
 
     def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
-        """Each part's contribution to some items under several histories, (n, k)."""
+        """Each part's contribution to some items under several histories, (n, k).
+
+        All are weighed as the first: the others are what it would be without some events.
+        """
         if not self.names and self.scorer is not None and all(map(len, histories)):
             return self.scorer.parts_of(histories, items, task)
         none = np.zeros(len(items))
         found = [
-            {name: column[items] for name, column in self.parts(history, task).items()}
+            {
+                name: column[items]
+                for name, column in self._parts(history, task, histories[0]).items()
+            }
             for history in histories
         ]
         names = dict.fromkeys(name for parts in found for name in parts)
@@ -172,9 +182,9 @@ class Mixture:
     def _live(self, name: str, history: History) -> F64:
         return LIVE[name](self, history)
 
-    def _weighed(self, name: str, history: History, task: Task) -> F64:
+    def _weighed(self, name: str, history: History, task: Task, like: History) -> F64:
         live = name in LIVE
-        weight = 0.0 if live or self.scorer is None else self.scorer.weight(name, task)
+        weight = 0.0 if live or self.scorer is None else self.scorer.weight(name, task, like)
         if live:
             found = self._live(name, history)
         else:

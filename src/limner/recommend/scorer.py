@@ -140,24 +140,33 @@ class Scorer:
         """The names of its parts, those too that the blend gives no weight."""
         return tuple(self._blend.models)
 
-    def weight(self, family: str, task: Task) -> float:
-        """What the blend learned that a family counts."""
-        return float(self._blend.weights[task].get(family, 0.0))
+    def weight(self, family: str, task: Task, history: History | None = None) -> float:
+        """What the blend learned that a family counts, or counts for who has this history."""
+        blend = self._blend
+        weights = blend.weights[task] if history is None else blend.weights_for(history, task)
+        return float(weights.get(family, 0.0))
 
-    def parts(self, history: History, task: Task) -> dict[str, F64]:
-        """Each part's contribution to the score of every item of the catalog."""
-        [found] = self.parts_together([history], task)
+    def parts(self, history: History, task: Task, like: History | None = None) -> dict[str, F64]:
+        """Each part's contribution to the score of every item of the catalog.
+
+        `like`: the history by which it is weighed, if not its own.
+        """
+        [found] = self.parts_together([history], task, like)
         return found
 
-    def parts_together(self, histories: Sequence[History], task: Task) -> list[dict[str, F64]]:
+    def parts_together(
+        self, histories: Sequence[History], task: Task, like: History | None = None
+    ) -> list[dict[str, F64]]:
         """The same for several, which models read together."""
         reach = self._reach()
         known = [_translated(history, reach.to_model)[0] for history in histories]
-        given = reach.blend.parts(known, task)
-        return [
-            {name: self._spread(reach, values[row]) for name, values in given.items()}
-            for row in range(len(histories))
-        ]
+        given = reach.blend.parts(known, task, like=like)
+        out = []
+        for row, history in enumerate(known):
+            weights = reach.blend.weights_for(history if like is None else like, task)
+            own = [name for name in given if weights.get(name)] or list(given)
+            out.append({name: self._spread(reach, given[name][row]) for name in own})
+        return out
 
     def alone(self, family: str, history: History) -> F64:
         """What one family by itself gives every item of the catalog, without a weight."""
@@ -177,12 +186,16 @@ class Scorer:
         return column
 
     def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
-        """Each part's contribution to some items under several histories, (n, k)."""
+        """Each part's contribution to some items under several histories, (n, k).
+
+        All are weighed as the first: the others are what it would be without some events.
+        """
         reach = self._reach()
         given = reach.blend.parts(
             [_translated(history, reach.to_model)[0] for history in histories],
             task,
             reach.to_model[items],
+            like=histories[0],
         )
         return {name: np.asarray(v, dtype=np.float64) for name, v in given.items()}
 
@@ -199,7 +212,7 @@ class Scorer:
         if len(asked):
             known, kept = _translated(history, to_model)
             for name, model in self._blend.models.items():
-                weight = self._blend.weights[task].get(name, 0.0)
+                weight = self.weight(name, task, history)
                 if only:
                     weight = ((len(only) > 1 and weight) or 1.0) * (name in only)
                 if weight and isinstance(model, Attributable):
