@@ -13,7 +13,8 @@ from limner.app import Limner, quiet
 from limner.config import parse
 from limner.explain.reasons import reasons
 from limner.explain.why import alone
-from limner.model.blend import Task, total
+from limner.model.blend import Blend, Task, total
+from limner.model.known import AMOUNTS, amount
 from limner.recommend.families import Mixture
 from limner.recommend.recommend import task_of
 from limner.recommend.scorer import Scorer, history_of
@@ -106,7 +107,6 @@ def test_a_reason_that_names_events_is_borne_out_by_deletion(app: Limner) -> Non
 
 def test_reasons_of_the_sequence_model_are_chosen_by_gradient_and_borne_out(app: Limner) -> None:
     pytest.importorskip("torch")
-    from limner.model.blend import Blend
     from limner.model.network import SequenceConfig
     from limner.model.sequence import SequenceModel
 
@@ -266,3 +266,37 @@ def test_scores_of_real_households_add_up_and_their_reasons_hold() -> None:
                     assert whole - left == pytest.approx(reason.effect, rel=1e-6, abs=1e-9)
                     assert reason.effect > 0
         assert named >= 15
+
+
+def test_reasons_of_who_is_little_known_are_told_by_one_sum(app: Limner) -> None:
+    """What is left without an event is weighed as the whole history, not as a shorter one."""
+    trained = scorer_of(app)._blend
+    usual = dict.fromkeys(trained.models, 1.0)
+    apart = {
+        f"next, {name}": dict.fromkeys(trained.models, 2.0 + place)
+        for place, name in enumerate(AMOUNTS)
+    }
+    blend = Blend(trained.models, {"next": usual, "new": usual, **apart})
+    catalog = app.state.catalog
+    scorer = Scorer(blend, scorer_of(app)._item_ids, catalog, "x")
+    scores = Mixture(app.state, scorer)
+    named = 0
+    for user in USERS[:5]:
+        whole = history_of(app.state, app.known_row(user), app.now())
+        for kept in (1, 2, 3, 6):
+            history = whole.without(np.arange(len(whole) - kept))
+            parts = scores.parts(history, "next")
+            item = int(total(parts).argmax())
+            weight = apart.get(f"next, {amount(history)}", usual)["item_to_item"]
+            alone_ = scores.parts_of([history], np.array([item]), "next")["item_to_item"][0, 0]
+            assert alone_ == pytest.approx(weight * scorer.alone("item_to_item", history)[item])
+            one = {name: float(column[item]) for name, column in parts.items()}
+            found = reasons(np.array([item]), [one], history, scores, catalog, task="next")
+            for reason in found[0]:
+                if reason.events and len(reason.events) < kept:
+                    named += 1
+                    rows = np.flatnonzero(np.isin(history.positions, reason.events))
+                    left = total(scorer.parts(history.without(rows), "next", history))[item]
+                    fall = sum(one.values()) - left
+                    assert 0 < fall == pytest.approx(reason.effect, rel=1e-5, abs=1e-6)
+    assert named >= 10
