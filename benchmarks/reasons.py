@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,21 @@ def listed(model: SequenceModel, histories: Sequence[History], had: I64) -> I64:
     return np.argsort(-scores, axis=1, kind="stable")[:, :LIST]
 
 
+def copies(read: Any, k: int) -> Any:
+    """What the network is given of one history, `k` times over."""
+    import torch
+
+    wide = read.valid.shape[1]
+    return replace(
+        read,
+        events=read.events.repeat(k, 1),
+        places=(read.places[None] + wide * torch.arange(k)[:, None]).reshape(-1),
+        minutes=read.minutes.expand(k, wide),
+        valid=read.valid.expand(k, wide),
+        ahead=read.ahead.expand(k),
+    )
+
+
 def integrated(model: SequenceModel, history: History, item: int) -> F64:
     """Captum's integrated gradients of the item's score, from events of nothing, (n,)."""
     import torch
@@ -79,7 +95,7 @@ def integrated(model: SequenceModel, history: History, item: int) -> F64:
 
     def score(events: Any) -> Any:
         k = len(events)
-        logits = model._after(read.times(k), events.reshape(k * n, width)) @ vectors.T + bias
+        logits = model._after(copies(read, k), events.reshape(k * n, width)) @ vectors.T + bias
         return logits[:, item] - logits.logsumexp(dim=1)
 
     found = IntegratedGradients(score).attribute(

@@ -55,3 +55,19 @@ def test_feast_that_is_not_there_is_an_error_with_the_way_out(
         pytest.skip("Feast is here")
     assert run(asked) != 0
     assert "--feast-python" in json.loads(capsys.readouterr().out)["error"]["mend"]
+
+
+def test_reasons_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limner.cli.reasoning.EVENTS", 24)
+    monkeypatch.setattr("limner.cli.reasoning.ITEMS", 60)
+    asked = ["bench", "explain", "--events", "1000", "--users", "20", "--json"]
+    assert run([*asked, "--folder", str(tmp_path)]) == 0
+    lines = json.loads(capsys.readouterr().out)["figures"]["explain"]
+    assert {line["what"].rpartition(",")[0] for line in lines} == {
+        "a list of 10", "a list of 10 with reasons", "why an item is in the list",
+        "why an item is not in it",
+    }  # fmt: skip
+    assert all(line["value"] > 0 and line["unit"] == "ms" for line in lines)
+    assert {line["target"] for line in lines} == {None, 20.0, 1000.0}

@@ -15,6 +15,7 @@ from limner.sources.synthetic import user_name
 EVENTS = 200
 """Events of each user."""
 USERS = 300
+ITEMS = 50_000
 ASKED = 300
 """Users that are asked, one after another; a tenth of them for a why."""
 
@@ -26,7 +27,8 @@ def explain(bench: Bench) -> list[Line]:
     good it is makes no difference to how long it takes.
     """
     users = min(bench.shop.users, USERS)
-    shop = replace(bench.shop, users=users, events=EVENTS * users, user_exponent=0.0)
+    items = min(bench.shop.items, ITEMS)
+    shop = replace(bench.shop, users=users, items=items, events=EVENTS * users, user_exponent=0.0)
     with Limner.open(config=bench._fresh("explain")) as app:
         app.import_file(synthetic.items(shop), kind="items")
         for part in synthetic.events(shop):

@@ -92,8 +92,8 @@ def reasons(
         dense = items.tolist()
         groups = [_shortlist(i, history, row) for i, row in zip(dense, given, strict=True)]
         alike = [_alike(item, history, catalog) for item in dense]
-        deleted.add([rows for each in groups for rows in each])
-        deleted.add([rows for each in alike for _, _, rows in each])
+        tried = [rows for each in groups for rows in each]
+        deleted.add([*tried, *(rows for each in alike for _, _, rows in each)])
         chosen = [
             _chosen(column, item, groups[column], history, deleted, greedily=greedily)
             for column, item in enumerate(dense)

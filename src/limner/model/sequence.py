@@ -88,18 +88,6 @@ class _Read:
     valid: Tensor
     ahead: Tensor
 
-    def times(self, k: int) -> _Read:
-        """One history, `k` times over."""
-        wide = self.valid.shape[1]
-        copies = wide * torch_().arange(k)[:, None]
-        return _Read(
-            self.events.repeat(k, 1),
-            (self.places[None] + copies).reshape(-1),
-            self.minutes.expand(k, wide),
-            self.valid.expand(k, wide),
-            self.ahead.expand(k),
-        )
-
 
 class SequenceModel:
     """log(N · P(item | history)): 0 is chance.
@@ -225,18 +213,17 @@ class SequenceModel:
     def _partition(self, states: F32) -> F32:
         """Log Σ exp(state · vector + bias) over all items, (n,), without the table of them."""
         vectors, bias = self._common()
-        across = np.ascontiguousarray(states.T)
         most = float(bias.max(initial=-np.inf))
         popular = np.exp(bias - most)
         top = np.full(len(states), -np.inf, dtype=np.float32)
         total = np.zeros(len(states), dtype=np.float32)
         for start in range(0, len(vectors), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
-            logits = vectors[rows] @ across  # (rows, n), in the cache of the processor
-            above = np.maximum(top, logits.max(axis=0))
-            logits -= above
+            logits = states @ vectors[rows].T  # (n, rows), in the cache of the processor
+            above = np.maximum(top, logits.max(axis=1))
+            logits -= above[:, None]
             np.exp(logits, out=logits)
-            total = total * np.exp(top - above) + popular[rows] @ logits
+            total = total * np.exp(top - above) + logits @ popular[rows]
             top = above
         out: F32 = top + np.log(total) + np.float32(most)
         return out
@@ -261,29 +248,29 @@ class SequenceModel:
 
         To the first order, that is how far the score falls without the event (Shrikumar et al.,
         2016); it ranks events, and deletion says what they are worth. 0 for what is not read.
-        One pass forward and one back, over as many copies of the history as there are items.
+        One pass forward, and one back for all items at once.
         """
-        if not len(history):
-            return np.zeros((len(items), 0))
-        vectors, bias = self._common()
-        shares = _softmax(self.embed([history]) @ vectors.T + bias)[0]
-        members = [self, *self.others]
-        found: F64 = np.mean([m._attribute(history, items, shares) for m in members], axis=0)
-        return found
-
-    def _attribute(self, history: History, items: I64, shares: F32) -> F64:
-        """(k, n): of this member's logits of `items`, less the mean by `shares` of all."""
-        torch = torch_()
         out = np.zeros((len(items), len(history)))
+        if not len(history) or not len(items):
+            return out
+        torch = torch_()
+        vectors, bias = self._common()
+        members = [self, *self.others]
         with threads(1), torch.enable_grad():
-            read = self._read([history])
-            k, (n, d) = len(items), read.events.shape
-            events = read.events.detach().expand(k, n, d).reshape(k * n, d).requires_grad_()
-            state = self._after(read.times(k), events)
-            towards = torch.from_numpy(self.vectors[items] - shares @ self.vectors)
-            (gradient,) = torch.autograd.grad(state, events, towards)
-            added = (gradient * events).sum(dim=1).detach().view(k, n).numpy()
-        out[:, len(history) - n :] = added
+            passes = []
+            for member in members:
+                read = member._read([history])
+                events = read.events.detach().requires_grad_()
+                passes.append((events, member._after(read, events)))
+            state = np.concatenate([after.detach().numpy() for _, after in passes], axis=1)
+            shares = _softmax(state @ vectors.T + bias)[0]
+            for member, (events, after) in zip(members, passes, strict=True):
+                towards = torch.from_numpy(member.vectors[items] - shares @ member.vectors)
+                (gradient,) = torch.autograd.grad(
+                    after, events, towards[:, None], is_grads_batched=True
+                )
+                added = (gradient * events).sum(dim=2).detach().numpy()
+                out[:, len(history) - len(events) :] += added / len(members)
         return out
 
     def next(self, histories: Sequence[History]) -> list[Next]:
