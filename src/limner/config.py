@@ -65,6 +65,9 @@ class ServeConfig:
     With an `api_key`, which may do everything, or a key in the store, every request but health
     must carry one. `rate`: requests a second of each key (what it has not used for up to ten
     seconds it may use at once), 0 for any number. `origins`: whose web pages may ask.
+
+    `log`: a line a request on stderr. `traces`: where spans of OpenTelemetry go, "console" or the
+    URL of a collector; "" for none.
     """
 
     host: str = "127.0.0.1"
@@ -72,6 +75,8 @@ class ServeConfig:
     api_key: str = ""
     rate: float = 0.0
     origins: Sequence[str] = ()
+    log: Literal["off", "text", "json"] = "off"
+    traces: str = ""
 
 
 @dataclass(frozen=True, slots=True)

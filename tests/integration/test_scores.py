@@ -300,3 +300,11 @@ def test_reasons_of_who_is_little_known_are_told_by_one_sum(app: Limner) -> None
                     fall = sum(one.values()) - left
                     assert 0 < fall == pytest.approx(reason.effect, rel=1e-5, abs=1e-6)
     assert named >= 10
+
+
+def test_of_an_item_that_only_its_own_events_keep_out_why_says_where_it_would_stand() -> None:
+    with Limner.open(config=parse({"store": "memory:"})) as app:
+        app.record([{"user_id": "u1", "item_id": "tea", "event_type": "purchase"}])
+        said = app.why("u1", "tea")
+        assert said.rank_by_score is None and said.removed_by
+        assert said.counterfactual.endswith("it would rank 1 by score")

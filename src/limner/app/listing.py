@@ -227,7 +227,7 @@ class _Scored:
 def _made(app: Limner, lists: Sequence[_Making]) -> list[tuple[Listed, F64]]:
     """Each list, or why there is none, and its items' contexts."""
     scorer = app.scorer()
-    with app.writer.lock:
+    with app.writer.lock, app.writer.watch("score"):
         read = _read(app, app._here(scorer), lists)
         return [_list_of(app, one, scored) for one, scored in zip(lists, read, strict=True)]
 

@@ -59,7 +59,7 @@ def models(app: Limner) -> Models:
     if home is None:
         return Models(None, [], [])
     current = registry.current(home)
-    found = [_described(version, current) for version in registry.versions(home)]
+    found = [described(version, current) for version in registry.versions(home)]
     return Models(current, found, registry.journal(home))
 
 
@@ -90,7 +90,8 @@ def _home(app: Limner) -> Path:
     return app.store.home
 
 
-def _described(version: Version, current: str | None) -> ModelVersion:
+def described(version: Version, current: str | None) -> ModelVersion:
+    """What is known of a version; `current` is in use."""
     meta = version.meta
     measured = (meta.get("evaluation") or {}).get("systems", {})
     said = meta.get("verdict")

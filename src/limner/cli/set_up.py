@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from limner.cli.session import Session, common, with_session
+from limner.cli.session import Session, common, url_option, with_session
 from limner.errors import UsageError
 
 
@@ -48,20 +48,25 @@ def init(session: Session, directory: Path, domain: str) -> None:
     say(f"\nnext: {into}limner import events.csv --items items.csv", soft_wrap=True)
 
 
-@click.command(epilog="\b\nExample:\n  limner status")
+@click.command(epilog="\b\nExamples:\n  limner status\n  limner status --url http://127.0.0.1:8088")
+@url_option
 @common
 @with_session
-def status(session: Session) -> None:
-    """Say what is in the store: users, items, events, the model, what was refused."""
+def status(session: Session, url: str) -> None:
+    """Say what is in the store and how it fares: queue, snapshot, model, disk, what was refused."""
+    from limner.app.operating import Status
+    from limner.app.operating import status as status_of
     from limner.cli import show
 
-    with session.open(write=False) as app:
-        found = {**app.status(), "imports": app.store.imports.entries()}
-        now = app.now()
+    if url:
+        found = session.remote(url).ask("GET", "/v1/status", Status)
+    else:
+        with session.open(write=False) as app:
+            found = status_of(app)
     if session.json:
         session.emit(found)
     else:
-        show.status(session.console(), found, now)
+        show.status(session.console(), found)
 
 
 @click.command(epilog="\b\nExamples:\n  limner replay\n  limner replay --from 120000 --swap")

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from limner.app import Erased, Replayed, Trained
+from limner.app.operating import Status
 from limner.app.preprocessing import CleaningReport
 from limner.app.proposing import ProposedTopics
 from limner.app.quarantine import Readmitted
@@ -569,35 +570,63 @@ def replayed(console: Console, found: Replayed) -> None:
         console.print("what was rebuilt is in use now")
 
 
-def status(console: Console, found: Mapping[str, Any], now: int) -> None:
-    """What is in the store."""
-    newest = found["newest_event"]
+def status(console: Console, found: Status) -> None:
+    """What is in the store, and how it fares."""
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("store", Text(str(found["store"])))
-    table.add_row("users", f"{found['users']:,}")
-    table.add_row("items", f"{found['items']:,}")
-    table.add_row("log", f"{found['position']:,} rows")
-    if newest:
-        table.add_row("newest event", f"{date(newest)} UTC, {ago(max(now - newest, 0))}")
-    model = found["model"] or "none yet: limner train"
-    if due := found["erased_since_training"]:
-        model += f", which learned from {due:,} users erased since: limner train"
-    table.add_row("model", Text(model))
-    refused = sum(found["refused"].values())
-    table.add_row("refused", f"{refused:,} rows" + (": limner quarantine" if refused else ""))
-    if flagged := sum(found["flagged"].values()):
-        table.add_row("flagged", f"{flagged:,} times: limner clean")
-    if doing := found["backfill"]:
-        share = f"{doing['done']:,} of {doing['total']:,} rows"
-        table.add_row("backfill", Text(f"{', '.join(doing['facets'])}: {share}"))
-    table.add_row("imports", f"{len(found['imports']):,}: limner import --list")
-    jobs = found["schedule"]
-    failed = ", ".join(run.name for run in jobs if run.outcome in ("failed", "interrupted"))
-    jobs = f"{len(jobs)} jobs{f', not done the last time: {failed}' if failed else ''}"
-    table.add_row("schedule", Text(f"{jobs}: limner schedule"))
+    for name, said in _status(found):
+        table.add_row(name, Text(said))
     console.print(Group(table))
+
+
+def _status(found: Status) -> Iterator[tuple[str, str]]:
+    how = found.operations
+    yield "store", found.store
+    yield "users", f"{found.users:,}"
+    yield "items", f"{found.items:,}"
+    yield "log", f"{found.position:,} rows"
+    if newest := found.newest_event:
+        yield "newest event", f"{date(newest)} UTC, {ago(max(found.at - newest, 0))}"
+    if found.waiting:
+        yield "queue", ", ".join(f"{n:,} {name}" for name, n in found.waiting.items()) + " wait"
+    if how.snapshot_at is None:
+        yield "snapshot", "none yet"
+    else:
+        behind = f"{how.snapshot_behind or 0:,} rows since"
+        yield "snapshot", f"{ago(int((how.snapshot_age or 0) * SECOND))}, {behind}"
+    model = found.model or "none yet: limner train"
+    if how.model_behind:
+        model += f", {how.model_behind:,} rows behind"
+    if due := found.erased_since_training:
+        model += f", which learned from {due:,} users erased since: limner train"
+    yield "model", model
+    if how.gate is not None:
+        yield "gate", f"{'promoted' if how.gate.promoted else 'kept out'}: {how.gate.reason}"
+    if how.disk:
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in how.disk.items() if size)
+        yield "disk", f"{_size(sum(how.disk.values()))}: {parts}"
+    held = how.quarantined
+    yield "refused", f"{held:,} rows" + (": limner quarantine" if held else "")
+    if flagged := sum(found.flagged.values()):
+        yield "flagged", f"{flagged:,} times: limner clean"
+    if doing := found.backfill:
+        share = f"{doing['done']:,} of {doing['total']:,} rows"
+        yield "backfill", f"{', '.join(doing['facets'])}: {share}"
+    yield "imports", f"{len(found.imports):,}: limner import --list"
+    jobs = found.schedule
+    failed = ", ".join(run.name for run in jobs if run.outcome in ("failed", "interrupted"))
+    said = f"{len(jobs)} jobs{f', not done the last time: {failed}' if failed else ''}"
+    yield "schedule", f"{said}: limner schedule"
+
+
+def _size(n: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if n < 1_000:
+            return f"{n:.0f} {unit}"
+        n /= 1_000
+    return f"{n:,.1f} GB"
 
 
 # -- progress --------------------------------------------------------------------------------

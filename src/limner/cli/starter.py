@@ -135,6 +135,8 @@ MEANINGS: Mapping[str, str] = {
     "encoders.refresh": "When a server encodes what is new; empty: only when training.",
     "serve": "How the HTTP API listens.",
     "serve.host": "The address; other than this machine's own only with an api_key.",
+    "serve.log": "A line a request on stderr: off, text or json.",
+    "serve.traces": "Spans of OpenTelemetry: console, or a collector's URL; empty: none.",
     "serve.port": "The port; 0 for any that is free.",
     "serve.rate": "Requests a second that each key may send; 0 for any number.",
     "serve.origins": "Origins whose web pages may ask, such as https://shop.example.",

@@ -90,7 +90,8 @@ def why(
         rows = np.flatnonzero(np.isin(history.positions, found[0].events))
         without = _rank_without(rows, state, history, scores, config, item)
         if without is not None and without != place:
-            said = f"it would rank {without:,} by score instead of {place:,}"
+            said = f"it would rank {without:,} by score"
+            said += f" instead of {place:,}" if place is not None else ""
             sentence = f"without {_events(rows, history, state)} {said}"
     capped = () if gone[item] or stands is not None else _capped(item, listed, state, config)
     removed_by = tuple(name for name, mask in scored.removed.items() if mask[item]) + capped

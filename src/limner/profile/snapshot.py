@@ -113,6 +113,13 @@ class Snapshots:
                 return files.fill(path, state, manifest)
         return None
 
+    def newest(self) -> tuple[Position, int] | None:
+        """The position of the newest snapshot and when it was written (µs); None if none is."""
+        for path in self._newest_first():
+            with suppress(OSError):  # a newer one takes its place
+                return int(path.name.partition("-")[0]), path.stat().st_mtime_ns // 1_000
+        return None
+
     def drop(self) -> None:
         """Remove all snapshots: the log changed behind them."""
         with self._lock:

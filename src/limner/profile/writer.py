@@ -37,6 +37,7 @@ from limner.profile.events import RESERVED
 from limner.profile.merge import NEVER
 from limner.profile.state import ProfileState
 from limner.profile.turns import Turns, Watched
+from limner.profile.watching import Watch, unwatched
 
 _log = logging.getLogger(__name__)
 
@@ -184,6 +185,8 @@ class Writer:
     lock: Watched = field(default_factory=Watched)
     commit_lock: Turns = field(default_factory=Turns)
     follower: Follower | None = None
+    watch: Watch = unwatched
+    """Told of each commit while it is done."""
     _line: list[_Ticket] = field(default_factory=list)
     _line_lock: threading.Lock = field(default_factory=threading.Lock)
     _live_at: float = -LIVE_FOR
@@ -331,7 +334,8 @@ class Writer:
             found = cleaned.found + Counter(row.rule for row in (*ticket.refused, *no_alias))
             good.append(_Good(ticket, admitted.raw.where, batch, lines, refused, found))
         if good:
-            self._append(good, identities, behind=behind)
+            with self.watch("commit"):
+                self._append(good, identities, behind=behind)
 
     @contextmanager
     def _folding(self) -> Iterator[None]:

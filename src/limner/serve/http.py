@@ -28,7 +28,7 @@ from limner.profile.writer import Recorded
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.recommend.similar import By, SimilarItems
-from limner.serve import audiences, choosing, cleaning, models, stream, times
+from limner.serve import audiences, choosing, cleaning, models, onlookers, stream, times
 from limner.serve.answers import (
     Accepted,
     Evidence,
@@ -41,6 +41,7 @@ from limner.serve.background import Trainer
 from limner.serve.door import Door, Known
 from limner.serve.gather import Full
 from limner.serve.lots import lots_of
+from limner.serve.metrics import Measures
 from limner.serve.once import Once
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
 from limner.serve.problems import of_error, problem
@@ -56,6 +57,7 @@ from limner.serve.requests import (
     json_answer,
 )
 from limner.serve.scopes import Scoped
+from limner.serve.seen import Routed
 from limner.serve.wire import moment
 from limner.sources.payloads import parse_events
 
@@ -437,7 +439,8 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
         redoc_url=None,
     )
     out.state.limner = app
-    out.state.lots = lots_of(app)
+    measures = Measures(app)
+    out.state.lots = lots_of(app, measures.recorded)
     out.state.streams = stream.Streams(app.following.news)
     out.state.trainer = trainer or Trainer(app)
     out.state.jobs = jobs or app.jobs(out.state.trainer.train, out.state.trainer.update)
@@ -448,6 +451,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.include_router(cleaning.router)
     out.include_router(models.router)
     out.include_router(choosing.router)
+    out.include_router(onlookers.router)
     out.include_router(health)
     out.add_exception_handler(LimnerError, _on_limner_error)
     out.add_exception_handler(HTTPException, _on_http_error)
@@ -456,6 +460,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.add_exception_handler(Exception, _on_bug)
     described = document(out)
     out.openapi = lambda: described  # type: ignore[method-assign]
+    out.add_middleware(Routed)
     out.add_middleware(Once, limner=app)
     listens = app.config.serve
     known = Known(listens.api_key, app.store.api_keys)
@@ -473,6 +478,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
                 "Last-Event-ID",
             ],
         )
+    onlookers.look_on(out, app, measures)
     return out
 
 

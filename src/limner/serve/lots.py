@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,9 @@ EVENTS, TOGETHER, WAITING = 256, 512 << 10, 64 << 20
 READS, READING = 16, 1_000
 """Portraits and lists made in one go, and how many may wait."""
 
+Told = Callable[[Sequence[Recorded | Exception]], None]
+"""Told what became of the events of requests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lots:
@@ -34,11 +37,14 @@ class Lots:
             each.close()
 
 
-def lots_of(app: Limner) -> Lots:
-    """Those of an open app."""
+def lots_of(app: Limner, told: Told | None = None) -> Lots:
+    """Those of an open app; `told` hears what became of events."""
 
     def record(bodies: list[Body]) -> Sequence[Recorded | Exception]:
-        return record_bodies(app, bodies, where="POST /v1/events")
+        outcomes = record_bodies(app, bodies, where="POST /v1/events")
+        if told is not None:
+            told(outcomes)
+        return outcomes
 
     return Lots(
         Gather("events", record, most=EVENTS, lot=TOGETHER, room=WAITING),

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from limner import __version__
 from limner.app import Erased, Models, Run, Standing
+from limner.app.operating import Status
 from limner.app.preprocessing import CleaningReport
 from limner.app.quarantine import Readmitted
 from limner.events.raw import Refused
@@ -398,6 +399,36 @@ EXAMPLES: Mapping[type[Any], Any] = {
         "position": 1_469_308,
         "model": "000001",
         "training": {"state": "never"},
+    },
+    Status: {
+        "at": _NOON,
+        "store": "sqlite:////srv/shop.db",
+        "users": 2_469,
+        "items": 92_331,
+        "position": 1_469_308,
+        "newest_event": _NOON,
+        "refused": {"bad_time": 3},
+        "flagged": {"outlier_value": 12},
+        "model": "000002",
+        "erased_since_training": 0,
+        "backfill": None,
+        "schedule": [_RUN],
+        "imports": [],
+        "operations": {
+            "users": 2_469,
+            "items": 92_331,
+            "position": 1_469_308,
+            "quarantined": 3,
+            "erased_since_training": 0,
+            "snapshot_at": _NOON,
+            "snapshot_behind": 1_208,
+            "model": "000002",
+            "model_behind": 20_480,
+            "ndcg": {"next": 0.201},
+            "gate": _VERDICT,
+            "disk": {"log": 61_865_984, "state": 18_340_112},
+        },
+        "waiting": {"events": 0, "portraits": 0, "lists": 0},
     },
     Live: {"status": "live", "version": __version__},
     Run: _RUN,

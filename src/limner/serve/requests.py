@@ -18,7 +18,9 @@ from limner.sources.payloads import MAX_BYTES
 
 
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A value of the app as the answer."""
+    """A value of the app as the answer; the log position it reflects is in a header too."""
+    if (as_of := getattr(value, "as_of", None)) is not None:
+        headers = {**(headers or {}), "Limner-As-Of": str(as_of)}
     return Response(encode(value), status, headers=headers, media_type="application/json")
 
 

@@ -41,6 +41,7 @@ NEEDED: Mapping[Scope, frozenset[str]] = {
             "GET /v1/population",
             "GET /v1/changes",
             "GET /v1/stream",
+            "GET /metrics",
         }
     ),
     "admin": frozenset(
@@ -48,6 +49,7 @@ NEEDED: Mapping[Scope, frozenset[str]] = {
             "POST /v1/users/{user_id}/erase",
             "POST /v1/topics",
             "GET /v1/schedule",
+            "GET /v1/status",
             "POST /v1/schedule/{name}/run",
             "GET /v1/cleaning",
             "GET /v1/quarantine",

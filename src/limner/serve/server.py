@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from limner.app import Limner
 from limner.config import Config
 from limner.errors import ConfigError, UsageError
+from limner.serve import onlookers
 from limner.serve.background import Trainer
 from limner.serve.door import is_local
 from limner.serve.http import api
@@ -30,7 +31,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
     `say` is told the URL once requests are accepted. Raises ConfigError if the address is open
     to others and no key is set, UsageError if it cannot be bound, StoreBusy.
     """
-    quietly()
+    quietly(config.serve.log)
     with _listen(config) as listening:
         host, port = listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -61,6 +62,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                     say(url)
                     server.run(sockets=[listening])
             finally:
+                onlookers.close(answering)
                 trainer.stop()
                 app.following.close()
                 schedule.stop()
