@@ -21,6 +21,7 @@ from limner.catalog.projection import Projection, learn
 from limner.events.batch import DAY, F64, I32, I64
 from limner.model.artifacts import read_arrays, write_arrays
 from limner.model.popularity import ages, first_times
+from limner.model.products import products
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 
 
@@ -126,6 +127,10 @@ class Content:
         if items is not None:
             return self._some(histories, items)
         out = np.tile(self.within, (len(histories), 1))
+        sums = {
+            name: np.zeros((len(histories), kin.shape[1]), dtype=np.float32)
+            for name, kin in self.kin.items()
+        }
         for row, history in enumerate(histories):
             age = (history.now - history.times) / DAY
             weights = history.weights * np.exp2(-age / self.config.half_life_days)
@@ -138,8 +143,10 @@ class Content:
                 out[row] += (ratio / len(self.codes)).astype(np.float32)[codes]
             held = max(weights.sum(), 0.0) + self.config.likeness_prior
             scale = self.config.likeness / (held * max(1, len(self.kin)))
-            for kin in self.kin.values():
-                out[row] += kin @ ((weights @ kin[history.items]) * scale).astype(np.float32)
+            for name, kin in self.kin.items():
+                sums[name][row] = (weights @ kin[history.items]) * scale
+        for name, kin in self.kin.items():
+            out += products(sums[name], kin)
         return out
 
     def _some(self, histories: Sequence[History], items: I64) -> F32:

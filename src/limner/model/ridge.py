@@ -25,6 +25,7 @@ from limner.events.batch import DAY, F64, I64
 from limner.model.artifacts import read_arrays, write_arrays
 from limner.model.moments import owners_of, ranges, starts
 from limner.model.popularity import first_times
+from limner.model.products import products
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 from limner.model.taste import Taste, TasteConfig, spread
 
@@ -69,6 +70,8 @@ class Ridge:
         self.config = config or RidgeConfig()
         self.taste = Taste(self.config.taste)
         self.coefficients: F32 = np.zeros((0, 1), dtype=np.float32)
+        none: F32 = np.zeros(0, dtype=np.float32)
+        self._parts: tuple[F32, F32, F32] = none, none, none
 
     @property
     def name(self) -> str:
@@ -111,10 +114,21 @@ class Ridge:
 
         For an empty history, what everyone newly chooses.
         """
-        table = self.coefficients if items is None else self.coefficients[items]
-        out: F32 = self.taste.embed(histories) @ table[:, 1:].T
-        out += table[:, 0]
+        base, table = self._apart()
+        if items is not None:
+            base, table = base[items], table[items]
+        out = products(self.taste.embed(histories), table)
+        out += base
         return out
+
+    def _apart(self) -> tuple[F32, F32]:
+        """What everyone newly chooses (N,), and the rest (N, d), each as it lies in a product."""
+        of, base, table = self._parts
+        if of is not self.coefficients:
+            of = self.coefficients
+            base, table = of[:, 0].copy(), np.ascontiguousarray(of[:, 1:])
+            self._parts = of, base, table
+        return base, table
 
     def attribute(self, history: History, items: I64) -> F64:
         """What each event adds to each item's score beyond that of an empty history, (k, n)."""

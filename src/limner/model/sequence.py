@@ -38,6 +38,7 @@ from limner.model.network import (
     value_bucket,
 )
 from limner.model.popularity import ages
+from limner.model.products import products
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 from limner.model.report import page
 from limner.model.sequences import MINUTE, Moments, batch_of, beyond, by_length, chunks, hiding
@@ -202,7 +203,7 @@ class SequenceModel:
         if items is not None:
             some: F32 = states @ vectors[items].T + bias[items]
             return some + (math.log(len(bias)) - self._partition(states))[:, None]
-        scores: F32 = states @ vectors.T
+        scores = products(states, vectors)
         scores += bias
         top = scores.max(axis=1, keepdims=True, initial=-np.inf)
         if scores.size:

@@ -20,6 +20,7 @@ import scipy  # its parts are loaded when used: opening a store should not wait 
 from limner.events.batch import DAY, F64, I32, I64
 from limner.model.artifacts import read_arrays, write_arrays
 from limner.model.moments import owners_of
+from limner.model.products import products
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 
 
@@ -86,8 +87,8 @@ class Taste:
         0 for items nobody chose and for an empty history.
         """
         some = slice(None) if items is None else items
-        out: F32 = self.embed(histories) @ self.directions[some].T
-        out *= self.damped[some] * np.float32(self.scale)
+        out = products(self.embed(histories), self.directions[some])
+        out *= (self.damped[some] * self.scale).astype(np.float32)
         return out
 
     def attribute(self, history: History, items: I64) -> F64:
