@@ -35,6 +35,7 @@ from limner.profile.changes import ChangesConfig
 from limner.profile.facet import FacetConfig, duration
 from limner.profile.population import PopulationConfig
 from limner.profile.refresh import Refresh, RefreshConfig
+from limner.profile.webhooks import WebhookConfig
 from limner.recommend.rank import RecommendConfig
 
 T = TypeVar("T")
@@ -134,6 +135,8 @@ class Config:
     population: PopulationConfig = field(default_factory=PopulationConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
     changes: ChangesConfig = field(default_factory=ChangesConfig)
+    webhooks: Sequence[WebhookConfig] = ()
+    """Where changes are sent to."""
     facet: Sequence[FacetConfig] = ()
     """Facets of the domain, then those of limner.toml; one of the same name replaces."""
 
@@ -214,13 +217,14 @@ def parse(
     merged.update({key: value for key, value in over.items() if value})
     domain = _domain(str(merged.get("domain", "ecommerce")), where)
     own_facets = merged.pop("facet", [])
+    webhooks = _webhooks(merged.pop("webhooks", []), env, where)
     scenarios = merged.pop("scenario", {})
     if isinstance(merged.get("population", {}), Mapping):
         own = {key: value for key, value in merged.get("population", {}).items() if value != ""}
         merged["population"] = {**domain.get("population", {}), **own}
     if not isinstance(own_facets, list):
         raise ConfigError("facet is no list of tables", where=where, mend="write it as [[facet]]")
-    config = build(Config, merged, where)
+    config = replace(build(Config, merged, where), webhooks=webhooks)
     config = replace(config, scenario=_scenarios(scenarios, merged.get("recommend", {}), where))
     for zone in (config.timezone, config.clean.tz):
         _check_zone(zone, where)
@@ -239,6 +243,32 @@ def parse(
             found[facet.name] = replace(facet, weights={**weights, **facet.weights})
     facets.build(list(found.values()))  # a facet that cannot be made is an error here
     return replace(config, weights=weights, facet=tuple(found.values()))
+
+
+def _webhooks(given: Any, env: Mapping[str, str], where: str) -> tuple[WebhookConfig, ...]:
+    """The webhooks, each with its secret, which may lie in a variable that it names."""
+    if not isinstance(given, list):
+        raise ConfigError(
+            "webhooks is no list of tables", where=where, mend="write it as [[webhooks]]"
+        )
+    found: dict[str, WebhookConfig] = {}
+    for index, raw in enumerate(given):
+        place = f"{where}, [[webhooks]] {index + 1}"
+        hook = build(WebhookConfig, raw, place)
+        if hook.secret_env:
+            if not env.get(hook.secret_env):
+                raise ConfigError(
+                    f"the variable {hook.secret_env}, which has its secret, is not set",
+                    where=place,
+                    mend="set it, or secret",
+                )
+            hook = replace(hook, secret=env[hook.secret_env])
+        hook.check(place)
+        if hook.name in found:
+            raise ConfigError(f"the name {hook.name!r} is there twice", where=place,
+                              mend="give each a name of its own")  # fmt: skip
+        found[hook.name] = hook
+    return tuple(found.values())
 
 
 def _scenarios(given: Any, base: Mapping[str, Any], where: str) -> dict[str, RecommendConfig]:

@@ -24,6 +24,7 @@ from limner.cli.session import Session, common
 from limner.cli.set_up import demo, init, replay, serve, status
 from limner.cli.times import changes, schedule
 from limner.cli.validate import validate
+from limner.cli.webhooks import webhooks
 from limner.errors import LimnerError
 
 EPILOG = """\b
@@ -49,7 +50,7 @@ for _command in (
     init, validate, import_, train, evaluate, portrait, recommend, why, erase, serve, demo, status,
     audience, population, clean, quarantine, alias, expire, replay, schedule, changes,
     topics, label, items, bench, update, models, attribution, similar,
-    choose, parameters, keys,
+    choose, parameters, keys, webhooks,
 ):  # fmt: skip
     cli.add_command(_command)
 

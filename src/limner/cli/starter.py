@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from limner.config import Config
 from limner.profile.facet import FacetConfig
+from limner.profile.webhooks import WebhookConfig
 
 MEANINGS: Mapping[str, str] = {
     "domain": "The field that default facets and weights come from.",
@@ -159,6 +160,14 @@ MEANINGS: Mapping[str, str] = {
     "changes.shift": "The drift (0 to 1) from which on an interest has shifted; 0 tells of none.",
     "changes.turn": "The same for interest vectors (1 - cosine).",
     "changes.keep": "So many of the newest changes are kept for those who come later.",
+    "webhooks": "An address of yours that changes are sent to.",
+    "webhooks.name": "Unique; what `limner webhooks` calls it.",
+    "webhooks.url": "The address.",
+    "webhooks.kinds": "Only changes of these kinds; empty: of all.",
+    "webhooks.secret": "What bodies are signed with, as limner webhooks secret makes one.",
+    "webhooks.secret_env": "The environment variable that has the secret instead.",
+    "webhooks.timeout": "Seconds until a target that does not answer counts as failed.",
+    "webhooks.tries": "After so many a change is put on the list of the dead.",
     "facet": "A facet of your own, or one of the domain's replaced by its name.",
     "facet.name": "Unique; slots and evidence refer to it.",
     "facet.kind": "declared, count, sum, rate, recency, frequency, sessions, moments, quantiles, "
@@ -203,6 +212,10 @@ _EXAMPLES: Mapping[str, Any] = {
     "clean.aliases": {"looked at": "view"},
     "clean.time_format": "%d/%m/%Y %H:%M",
     "privacy.fields": {"user.age": "drop", "value": "round:0"},
+    "webhooks.name": "shop",
+    "webhooks.url": "https://shop.example/hooks",
+    "webhooks.kinds": ["interest_shift"],
+    "webhooks.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "facet.name": "evenings",
     "facet.kind": "count",
     "facet.section": "behaviour",
@@ -217,9 +230,14 @@ _EXAMPLES: Mapping[str, Any] = {
 """What is shown where a default would say nothing."""
 
 
+LISTS = ("webhooks", "facet")
+"""Tables of which there may be several."""
+
+
 def settings() -> Iterator[tuple[str, Any]]:
     """Every setting by its dotted name, with its default (MISSING where there is none)."""
     yield from _of(Config, "")
+    yield from _of(WebhookConfig, "webhooks.")
     yield from _of(FacetConfig, "facet.")
 
 
@@ -229,7 +247,7 @@ def _of(cls: type[Any], prefix: str) -> Iterator[tuple[str, Any]]:
         kind = hints[field.name]
         if is_dataclass(kind) and isinstance(kind, type):
             yield from _of(kind, f"{prefix}{field.name}.")
-        elif prefix + field.name != "facet":
+        elif prefix + field.name not in LISTS:
             default = field.default
             if field.default_factory is not MISSING:
                 default = field.default_factory()
@@ -251,7 +269,7 @@ def starter(domain: str) -> str:
         if head != table:
             table = head
             lines += ["", *_said(MEANINGS[head])]
-            lines += ["# [[facet]]" if head == "facet" else f"# [{head}]", ""]
+            lines += [f"# [[{head}]]" if head in LISTS else f"# [{head}]", ""]
         lines += _said(MEANINGS[name])
         if name == "domain":
             lines += [f"domain = {_toml(domain)}", ""]

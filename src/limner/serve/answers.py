@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from limner.app import Audience, Run
+from limner.app.delivering import Delivery
 from limner.events.batch import Event
 from limner.events.raw import Refused, RefusedEvent
 from limner.profile.population import Mark
 from limner.profile.portrait import SlotThen
 from limner.profile.topics import TopicModel
+from limner.profile.webhooks import Letter
 from limner.serve.background import Training
 
 
@@ -30,6 +32,27 @@ class Quarantined:
 
     counts: dict[str, int]
     rows: list[Refused]
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """How far each webhook is."""
+
+    webhooks: list[Delivery]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadOnes:
+    """What a webhook could not deliver, oldest first."""
+
+    letters: list[Letter]
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivered:
+    """How many dead letters are sent anew."""
+
+    redelivered: int
 
 
 @dataclass(frozen=True, slots=True)

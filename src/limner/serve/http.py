@@ -28,7 +28,7 @@ from limner.profile.writer import Recorded
 from limner.recommend.attribution import Attribution
 from limner.recommend.rank import Recommendations
 from limner.recommend.similar import By, SimilarItems
-from limner.serve import audiences, choosing, cleaning, models, onlookers, stream, times
+from limner.serve import audiences, choosing, cleaning, hooks, models, onlookers, stream, times
 from limner.serve.answers import (
     Accepted,
     Evidence,
@@ -448,6 +448,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.include_router(audiences.router)
     out.include_router(times.router)
     out.include_router(stream.router)
+    out.include_router(hooks.router)
     out.include_router(cleaning.router)
     out.include_router(models.router)
     out.include_router(choosing.router)

@@ -29,6 +29,7 @@ from limner.recommend.rank import Recommendations
 from limner.recommend.similar import SimilarItem, SimilarItems
 from limner.serve.answers import (
     Accepted,
+    DeadOnes,
     Dropped,
     Evidence,
     Group,
@@ -37,9 +38,11 @@ from limner.serve.answers import (
     ProblemDocument,
     Quarantined,
     Ready,
+    Redelivered,
     Scheduled,
     SlotHistory,
     TopicsInUse,
+    Webhooks,
 )
 from limner.serve.background import Training
 from limner.serve.problems import MEDIA_TYPE
@@ -434,6 +437,34 @@ EXAMPLES: Mapping[type[Any], Any] = {
     Run: _RUN,
     Scheduled: {"jobs": [_RUN]},
     Change: _CHANGE,
+    Webhooks: {
+        "webhooks": [
+            {
+                "name": "shop",
+                "url": "https://shop.example/hooks",
+                "kinds": ["interest_shift"],
+                "last": 16,
+                "tries": 1,
+                "due": _NOON,
+                "error": "status 503",
+                "dead": 1,
+                "behind": 1,
+            }
+        ]
+    },
+    DeadOnes: {
+        "letters": [
+            {
+                "webhook": "shop",
+                "change": _CHANGE,
+                "error": "ReadTimeout",
+                "tries": 10,
+                "at": _NOON,
+                "again": False,
+            }
+        ]
+    },
+    Redelivered: {"redelivered": 1},
     Changes: {"changes": [_CHANGE], "last": 17, "newest": 17, "missed": False},
     ProblemDocument: {
         "type": "urn:limner:error:not-found",

@@ -48,6 +48,9 @@ NEEDED: Mapping[Scope, frozenset[str]] = {
         {
             "POST /v1/users/{user_id}/erase",
             "POST /v1/topics",
+            "GET /v1/webhooks",
+            "GET /v1/webhooks/{name}/dead",
+            "POST /v1/webhooks/{name}/redeliver",
             "GET /v1/schedule",
             "GET /v1/status",
             "POST /v1/schedule/{name}/run",

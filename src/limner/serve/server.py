@@ -13,6 +13,7 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from limner.app import Limner
+from limner.app.delivering import Deliveries
 from limner.config import Config
 from limner.errors import ConfigError, UsageError
 from limner.serve import onlookers
@@ -40,6 +41,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
             trainer = Trainer(app)
             jobs = app.jobs(trainer.train, trainer.update)
             schedule = Schedule(jobs)
+            deliveries = Deliveries(app)
             answering = api(app, trainer, jobs)
             server = _Server(
                 uvicorn.Config(
@@ -55,6 +57,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
             server.streams = answering.state.streams
             schedule.start()
             app.following.start()
+            deliveries.start()
             try:
                 # a list is many small products: threads of BLAS that wait for each other on cores
                 # that others use make them ten times as slow
@@ -63,6 +66,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                     server.run(sockets=[listening])
             finally:
                 onlookers.close(answering)
+                deliveries.stop()
                 trainer.stop()
                 app.following.close()
                 schedule.stop()

@@ -15,6 +15,7 @@ from limner.privacy.erasable import Erasable
 from limner.privacy.identity import IdentityTable
 from limner.profile.changes import Outbox
 from limner.profile.shown import ShownTable
+from limner.profile.webhooks import DeadLetters
 from limner.stores.answered import Answers
 
 
@@ -49,6 +50,11 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox:
         """The changes that others can subscribe to."""
+        ...
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What webhooks could not deliver."""
         ...
 
     @property

@@ -53,6 +53,13 @@ CREATE TABLE IF NOT EXISTS shown (
     body BLOB NOT NULL,
     PRIMARY KEY (name, user)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dead_letter (
+    webhook TEXT NOT NULL,
+    change INTEGER NOT NULL,
+    user BLOB NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (webhook, change)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answer (
     key BLOB PRIMARY KEY,
     request BLOB NOT NULL,

@@ -22,6 +22,7 @@ from limner.privacy.erasable import Erasable
 from limner.privacy.identity import Sealed
 from limner.stores.answered import MemoryAnswers
 from limner.stores.keys import MemoryApiKeys
+from limner.stores.letters import MemoryDeadLetters
 from limner.stores.memory_shown import MemoryOutbox, MemoryShown
 from limner.stores.refused import key_of, names, normal
 from limner.stores.segments import READ_ROWS, compact, emptied, without_target
@@ -42,13 +43,21 @@ class MemoryStore:
         self.imports = MemoryImports(self)
         self.shown = MemoryShown(self)
         self.outbox = MemoryOutbox(self)
+        self.dead_letters = MemoryDeadLetters()
         self.answers = MemoryAnswers(self)
         self.api_keys = MemoryApiKeys()
 
     @property
     def erasables(self) -> Sequence[Erasable]:
         """All of the above but imports and answers, which name nobody."""
-        return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
+        return (
+            self.log,
+            self.identities,
+            self.quarantine,
+            self.shown,
+            self.outbox,
+            self.dead_letters,
+        )
 
     @property
     def home(self) -> Path | None:

@@ -17,6 +17,7 @@ from limner.privacy.identity import Sealed
 from limner.stores.answered import SqliteAnswers
 from limner.stores.database import Database
 from limner.stores.keys import SqliteApiKeys
+from limner.stores.letters import SqliteDeadLetters
 from limner.stores.refused import held_since, key_of, names, pack, unpack
 from limner.stores.sqlite_log import SqliteLog
 from limner.stores.sqlite_shown import SqliteOutbox, SqliteShown
@@ -38,6 +39,7 @@ class SqliteStore:
         self.imports = SqliteImports(self._database)
         self.shown = SqliteShown(self._database)
         self.outbox = SqliteOutbox(self._database)
+        self.dead_letters = SqliteDeadLetters(self._database)
         self.answers = SqliteAnswers(self._database)
         self.api_keys = SqliteApiKeys(path)
         if write:
@@ -46,7 +48,14 @@ class SqliteStore:
     @property
     def erasables(self) -> Sequence[Erasable]:
         """All of the above but imports, answers and API keys, which name nobody."""
-        return (self.log, self.identities, self.quarantine, self.shown, self.outbox)
+        return (
+            self.log,
+            self.identities,
+            self.quarantine,
+            self.shown,
+            self.outbox,
+            self.dead_letters,
+        )
 
     @property
     def home(self) -> Path:

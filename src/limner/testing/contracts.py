@@ -27,6 +27,7 @@ from limner.events.raw import Holding, Refused
 from limner.privacy.access import ApiKey
 from limner.privacy.identity import Sealed
 from limner.profile.changes import Change, Said
+from limner.profile.webhooks import Letter
 from limner.stores import Store
 from limner.stores.answered import KEPT_FOR, Answered
 
@@ -372,12 +373,16 @@ class StoreContract:
         store.quarantine.add([refusal(3, user_id=BEN, target_user_id=ANN)])
         store.shown.put([(ANN, "spend", b"1"), (ANN, "tea", b"2"), (BEN, "spend", b"3")])
         store.outbox.add([change(ANN), change(BEN), change(ANN), change(ANN)], keep=9)
+        for number, user in enumerate((ANN, BEN)):
+            dead = replace(change(user), id=number)
+            store.dead_letters.put(Letter("shop", dead, "status 500", 3, 7))
         counts = {}
         with store.transaction():
             for part in store.erasables:
                 counts[part.name] = part.erase(ANN)
         assert counts == {
             "event log": 3, "identity table": 1, "quarantine": 2, "shown slots": 2, "changes": 3,
+            "dead letters": 1,
         }  # fmt: skip
         store = self.reopen(store)
         for part in store.erasables:
@@ -599,6 +604,20 @@ class StoreContract:
         store = self.reopen(store)
         assert store.imports.entries() == [done, second]
         assert store.imports.start("c.csv", 30).import_id == 3
+
+    def test_dead_letters_are_kept_by_webhook_and_change(self, store: Store) -> None:
+        first, second = (
+            Letter("a", replace(change(user), id=number), "status 500", 3, 7)
+            for number, user in ((4, ANN), (2, BEN))
+        )
+        for letter in (first, second, replace(first, webhook="b"), replace(first, again=True)):
+            store.dead_letters.put(letter)
+        store = self.reopen(store)
+        assert store.dead_letters.of("a") == [second, replace(first, again=True)]
+        store.dead_letters.drop("a", 2)
+        assert not store.dead_letters.holds(BEN) and store.dead_letters.holds(ANN)
+        assert store.dead_letters.erase(ANN) == 2
+        assert store.dead_letters.of("a") == store.dead_letters.of("b") == []
 
     def test_api_keys_are_kept_by_name(self, store: Store) -> None:
         assert store.api_keys.every() == []
