@@ -213,7 +213,7 @@ def test_what_is_no_request_is_logged_in_the_same_form_and_without_the_text_of_e
     before = logging.getLogger().handlers[:]
     try:
         for form in ("json", "text"):
-            quietly(form)  # type: ignore[arg-type]
+            quietly(form)
             try:
                 raise ValueError("u1 is the user")
             except ValueError:
