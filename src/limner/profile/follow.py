@@ -51,7 +51,9 @@ from limner.profile.users import CHUNK, Users
 from limner.profile.writer import Writer
 
 LIVE = 64
-"""Users of a commit up to which it is followed before it is acknowledged."""
+"""Users of a commit up to which it is followed before it is acknowledged; `MANY` where a thread
+follows, which takes those of several commits at once.
+"""
 
 MANY = 4
 """Users from which on reading in columns is faster than one by one."""
@@ -249,7 +251,7 @@ class Following:
             return
         rows = self._touched[0] if len(self._touched) == 1 else np.concatenate(self._touched)
         self._touched.clear()
-        if not live or len(rows) > LIVE:
+        if not live or len(rows) > (LIVE if self._thread is None else MANY):
             self._behind = True
             self._due.set()
             return
