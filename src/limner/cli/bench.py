@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIGURES = (
     "import", "portrait", "events-of", "event", "growth", "recovery", "cold", "heavy", "stages",
-    "explain", "serve", "freshness", "feast",
+    "explain", "serve", "freshness", "soak", "feast",
 )  # fmt: skip
 """What can be measured; `import` measures memory too."""
 
@@ -36,6 +36,8 @@ FIGURES = (
 @click.option("--seed", type=int, default=0, help="Which shop.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path),
               help="Keep the shop and its store here, for the next time.")  # fmt: skip
+@click.option("--minutes", type=click.FloatRange(0.1), default=30.0, show_default=True,
+              help="How long a soak lasts.")  # fmt: skip
 @click.option("--feast-python", metavar="PATH", default="",
               help="The Python of an environment that has Feast, to compare.")  # fmt: skip
 @common
@@ -47,6 +49,7 @@ def bench(
     users: int,
     seed: int,
     folder: Path | None,
+    minutes: float,
     feast_python: str,
 ) -> None:
     """Measure FIGURES (all by default) on a synthetic shop, beside the targets."""
@@ -55,7 +58,7 @@ def bench(
         wanted = tuple(name for name in wanted if name != "feast")
     with session.progress() as progress:
         found = measure(wanted, events=events, users=users, seed=seed, folder=folder,
-                        feast_python=feast_python, progress=progress)  # fmt: skip
+                        minutes=minutes, feast_python=feast_python, progress=progress)  # fmt: skip
     if session.json:
         session.emit(found)
         return
@@ -78,6 +81,7 @@ def measure(
     users: int,
     seed: int = 0,
     folder: Path | None = None,
+    minutes: float = 30.0,
     feast_python: str = "",
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
@@ -99,12 +103,14 @@ def measure(
         "explain": reasoning.explain,
         "serve": serving.serve,
         "freshness": serving.freshness,
+        "soak": serving.soak,
         "feast": lambda bench: limits.feast(bench, feast_python or "python3"),
     }
     kept = nullcontext(str(folder)) if folder else tempfile.TemporaryDirectory()
     with kept as place:
         Path(place).mkdir(parents=True, exist_ok=True)
         bench = Bench(Path(place), Shop(events=events, users=users, seed=seed), progress)
+        bench.soaking = minutes
         try:
             out = {
                 name: [_plain(line) for line in by_name[name](bench)]

@@ -30,7 +30,19 @@ class Connection:
     async def ask(
         self, method: str, path: str, body: bytes = b"", *, kind: str = "application/json"
     ) -> tuple[int, bytes]:
-        """(status, body) of the answer. Raises OSError if the server goes away."""
+        """(status, body) of the answer. Raises OSError if the server goes away.
+
+        A server closes connections that idle; what was sent on such a one is sent again.
+        """
+        idled = self._writer is not None
+        try:
+            return await self._ask(method, path, body, kind)
+        except ConnectionError:
+            if not idled:
+                raise
+            return await self._ask(method, path, body, kind)
+
+    async def _ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
         host, port = self._address
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(host, port)

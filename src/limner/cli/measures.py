@@ -71,6 +71,8 @@ class Bench:
         self.progress = progress
         self._app: Limner | None = None
         self._filled: list[Line] = []
+        self.soaking = 30.0
+        """Minutes that a soak lasts."""
 
     @property
     def events(self) -> Path:
@@ -386,10 +388,10 @@ def _quantiles(
     ]
 
 
-def _resident() -> int:
-    """Bytes of memory that are this process's own: what it has mapped from files is not."""
+def _resident(pid: int | str = "self") -> int:
+    """Bytes of memory that are a process's own: what it has mapped from files is not."""
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
     except OSError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 
 from limner.app import Limner
 from limner.cli.load import Connection, Load, Request, closed, open_loop, served
-from limner.cli.measures import Bench, Line, _quantiles, _settings
+from limner.cli.measures import Bench, Line, _quantiles, _resident, _settings
 from limner.cli.reasoning import EVENTS, USERS, _learn
 from limner.sources import synthetic
 from limner.sources.synthetic import user_name
@@ -77,7 +77,7 @@ def _now(bench: Bench) -> int:
         return app.now()
 
 
-def _posts(bodies: list[bytes]) -> Iterator[Request]:
+def _posts(bodies: Iterable[bytes]) -> Iterator[Request]:
     for body in bodies:
         yield "POST", "/v1/events", body
 
@@ -177,3 +177,54 @@ def freshness(bench: Bench) -> list[Line]:
         Line("events of others beside it", beside.rate * TOGETHER, "events/s", 0.98 * OTHERS, True),
         *_quantiles("their acknowledgement", beside.taken),
     ]
+
+
+def soak(bench: Bench) -> list[Line]:
+    """Mixed load for as long as asked: what failed, what was lost, and how memory grew."""
+    settings, now = _store(bench), _now(bench)
+    ends = bench.soaking * 60.0
+    bodies = _events(bench, now, TOGETHER)
+    rng = np.random.default_rng(bench.shop.seed)
+    people = [user_name(int(n)) for n in rng.integers(0, bench.shop.users, 5000)]
+    lists = _gets([f"/v1/users/{user}/recommendations?log=false" for user in people])
+    portraits = _gets([f"/v1/users/{user}/portrait" for user in people])
+
+    async def load(address: tuple[str, int], pid: int) -> tuple[list[Load], list[int]]:
+        stop = asyncio.Event()
+        kinds = [(25, _posts(bodies)), (5, lists), (20, portraits)]
+        tasks = [
+            asyncio.create_task(open_loop(address, rate, requests, stop))
+            for rate, requests in kinds
+        ]
+        resident, began = [], time.perf_counter()
+        while (passed := time.perf_counter() - began) < ends:
+            bench.progress("soak", int(passed), int(ends))
+            await asyncio.sleep(min(5.0, ends / 10))
+            resident.append(_resident(pid))
+        stop.set()
+        return [await task for task in tasks], resident
+
+    before = _head(bench)
+    with served(settings) as (address, pid):
+        (events, *reads), resident = asyncio.run(load(address, pid))
+    sent = len(events.taken) * TOGETHER
+    wrong = sum(sum(each.wrong.values()) for each in (events, *reads))
+    rest = resident[len(resident) // 3 :]  # what is kept between requests is there by then
+    growth = (max(rest[-3:]) - min(rest[:3])) / 2**20
+    return [
+        Line("minutes", bench.soaking, "min"),
+        Line("answers", float(sum(len(each.taken) for each in (events, *reads))), "requests"),
+        Line("not answered with 2xx", wrong, "requests", 0),
+        Line("events acknowledged and not in the log", before + sent - _head(bench), "events", 0),
+        Line("resident memory at the end", resident[-1] / 2**20, "MB"),
+        Line("its growth in the last two thirds", growth, "MB"),
+        Line("the same for a thousand events", growth * 1500 / max(sent, 1) * 1024, "KB"),
+        *_quantiles("a batch of 20 events", events.taken),
+        *_quantiles("a list", reads[0].taken),
+        *_quantiles("a portrait", reads[1].taken),
+    ]
+
+
+def _head(bench: Bench) -> int:
+    with Limner.open(config=_settings(bench.folder / "live.db"), write=False) as app:
+        return app.store.log.head()
