@@ -71,3 +71,25 @@ def test_reasons_are_measured(
     }  # fmt: skip
     assert all(line["value"] > 0 and line["unit"] == "ms" for line in lines)
     assert {line["target"] for line in lines} == {None, 20.0, 1000.0}
+
+
+def test_a_server_is_measured_from_outside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "reasoning.EVENTS": 24, "serving.EVENTS": 24, "serving.ITEMS": 60, "serving.SECONDS": 0.5,
+        "serving.WARM": 0.2, "serving.PROBING": 1.0, "serving.BATCHES": 20, "serving.SINGLES": 200,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"limner.cli.{name}", value)
+    wanted = ["serve", "freshness", "soak"]
+    asked = ["bench", *wanted, "--events", "1000", "--users", "20", "--minutes", "0.1", "--json"]
+    assert run([*asked, "--folder", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)["figures"]
+    assert list(found) == wanted
+    lines = {line["what"]: line for name in wanted for line in found[name]}
+    for what in ("single events, 32 connections", "portraits", "event sent to a list that "
+                 "reflects it, median", "a list, median"):  # fmt: skip
+        assert lines[what]["value"] > 0
+    for what in ("not answered with 2xx", "events acknowledged and not in the log"):
+        assert lines[what]["value"] == 0
+    assert not [what for what in lines if what.endswith(": not answered with 2xx")]

@@ -100,7 +100,10 @@ async def closed(
         connection = Connection(*address)
         try:
             while (sent := time.perf_counter()) - began < seconds:
-                status, _ = await connection.ask(*next(requests))
+                request = next(requests, None)
+                if request is None:
+                    break
+                status, _ = await connection.ask(*request)
                 note(out, status, sent)
         finally:
             connection.close()

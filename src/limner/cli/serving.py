@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import msgspec
@@ -21,12 +21,14 @@ import numpy as np
 from limner.app import Limner
 from limner.cli.load import Connection, Load, Request, closed, open_loop, served
 from limner.cli.measures import Bench, Line, _quantiles, _resident, _settings
-from limner.cli.reasoning import EVENTS, USERS, _learn
+from limner.cli.reasoning import EVENTS, ITEMS, USERS, _learn
 from limner.sources import synthetic
 from limner.sources.synthetic import user_name
 
 SECONDS = 10.0
 """How long each load lasts."""
+BATCHES, SINGLES = 4_000, 40_000
+"""Batches and single events that are made before; a load that has sent them all ends."""
 OTHERS = 2000
 """Events of others a second while freshness is measured,"""
 TOGETHER = 20
@@ -39,6 +41,7 @@ WARM = 2.0
 
 def _store(bench: Bench) -> Path:
     """The settings of a store with the shop's users, made when first needed."""
+    bench.shop = replace(bench.shop, items=min(bench.shop.items, ITEMS))
     path = bench.folder / "live.toml"
     if path.exists():
         return path
@@ -95,8 +98,10 @@ def serve(bench: Bench) -> list[Line]:
     everybody = [user_name(int(n)) for n in rng.integers(0, bench.shop.users, 5000)]
     long = [user_name(n) for n in range(min(bench.shop.users, USERS))]
     # made before: what the load takes is not taken from the server
-    hundreds = [body for body, _ in zip(_events(bench, now, 100), range(4000), strict=False)]
-    singles = [body for body, _ in zip(_events(bench, now + 10**9, 1), range(40000), strict=False)]
+    hundreds = [body for body, _ in zip(_events(bench, now, 100), range(BATCHES), strict=False)]
+    singles = [
+        body for body, _ in zip(_events(bench, now + 10**9, 1), range(SINGLES), strict=False)
+    ]
     lists = [f"/v1/users/{user}/recommendations?log=false" for user in long]
     portraits = [f"/v1/users/{user}/portrait" for user in everybody]
     with served(settings) as (address, _):
@@ -137,7 +142,7 @@ def freshness(bench: Bench) -> list[Line]:
     settings, now = _store(bench), _now(bench)
     seconds = WARM + PROBING + 5
     bodies = _events(bench, now, TOGETHER)
-    others = [b for b, _ in zip(bodies, range(int(seconds * OTHERS / TOGETHER) + 10), strict=False)]
+    others = list(islice(bodies, int(seconds * OTHERS / TOGETHER) + 10))
     long = [user_name(n) for n in range(min(bench.shop.users, USERS))]
 
     async def probe(address: tuple[str, int]) -> tuple[list[float], list[int], Load]:
