@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -139,10 +139,8 @@ def several(events: Event | Iterable[Event]) -> Iterable[Event]:
 
 
 def recorded(events: Sequence[bytes]) -> Asked[values.Accepted]:
-    """Record events that are `encoded`; by their ids they count once without a key, too."""
-    body = b"[" + b",".join(events) + b"]"
-    asked = _sent("POST", "/v1/events", values.Accepted, body)
-    return replace(asked, headers={"Content-Type": "application/json"})
+    """Record events that are `encoded`."""
+    return _sent("POST", "/v1/events", values.Accepted, b"[" + b",".join(events) + b"]")
 
 
 def put_item(item_id: str, attributes: Mapping[str, Any]) -> Asked[values.Accepted]:
