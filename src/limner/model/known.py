@@ -47,8 +47,9 @@ def visits(
 ) -> tuple[Truth, Sequence[History]]:
     """Of each user's first visit from `cutoff` on: half of it as the history, half to come.
 
-    A visit is a basket or session, or without one the events of half an hour. Which half is
-    drawn; nothing else is known of the user.
+    A visit is a basket or session, as far as half an hour goes; where no events have one, nothing
+    says where a visit ends, and there is none: who rates a hundred films in a row does not say by
+    half of them what the other half is. Which half is drawn; nothing else is known of the user.
     """
     users: list[int] = []
     answers: list[I32] = []
@@ -60,10 +61,10 @@ def visits(
         if not len(rows):
             continue
         group, times = int(interactions.groups[rows[0]]), interactions.times
+        if group < 0:
+            continue
         same = times[rows] - times[rows[0]] <= LENGTH
-        if group >= 0:
-            same &= interactions.groups[rows] == group
-        rows = rows[same]
+        rows = rows[same & (interactions.groups[rows] == group)]
         drawn = np.sort(rng.permutation(rows)[: len(rows) // 2])
         rest = np.setdiff1d(interactions.items[rows], interactions.items[drawn]).astype(np.int32)
         if not len(drawn) or not len(rest):

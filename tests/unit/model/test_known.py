@@ -82,6 +82,12 @@ def test_half_of_a_visit_is_known_and_half_is_to_come() -> None:
         assert sorted([*history.items, *rest]) == sorted(set(basket.tolist()))
 
 
+def test_without_baskets_or_sessions_there_are_no_visits() -> None:
+    alone = replace(DATA, groups=np.full(len(DATA.items), -1, dtype=DATA.groups.dtype))
+    truth, histories = visits(alone, 50 * DAY, np.random.default_rng(0))
+    assert not len(truth) and not histories
+
+
 def test_a_user_with_one_event_is_given_the_weights_of_one_event() -> None:
     blend = Blend(PARTS, {"next": USUAL, "new": USUAL, "next, 1 event": ONE})
     one, many = last(1), last(20)
