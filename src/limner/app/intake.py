@@ -96,6 +96,7 @@ def _record_bodies(
     batches, unreadable, failed = payloads.parse_together(
         bodies, where=where, now=now, received=received
     )
+    unreadable = _known_by(app, unreadable, bodies)
     occurrences = Occurrences(payloads.STRIDE)
     parts: list[tuple[RawBatch, Recorded]] = []
     try:
@@ -120,6 +121,15 @@ def _record_bodies(
     return [
         failed.get(place) or part for place, part in enumerate(_by_body(parts, unreadable, bodies))
     ]
+
+
+def _known_by(app: Limner, unreadable: Sequence[Refused], bodies: Sequence[Body]) -> list[Refused]:
+    """Rows with a digest of their bodies, so that the same line of another body is another row."""
+    digests = {
+        place: app.keys.digests([bodies[place][0]], person=b"refused body", size=8).hex()
+        for place in {row.line // payloads.STRIDE for row in unreadable}
+    }
+    return [replace(row, row={"body": digests[row.line // payloads.STRIDE]}) for row in unreadable]
 
 
 @dataclass(slots=True)

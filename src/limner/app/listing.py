@@ -287,11 +287,11 @@ def _history(app: Limner, batches: Sequence[RawBatch], refused: list[RefusedEven
     for batch in batches:
         table = batch.table
         none = pa.nulls(len(table), pa.string())
-        ids, kinds, lines, values = (
+        ids, kinds, lines, values, given = (
             as_text(table[name].combine_chunks() if name in table.column_names else none)
-            for name in ("item_id", "event_type", "line", "value")
+            for name in ("item_id", "event_type", "line", "value", "timestamp")
         )
-        times = to_micros(as_text(table["timestamp"].combine_chunks()), tz=app.config.timezone)
+        times = to_micros(given, tz=app.config.timezone)
         moments = np.where(times.missing, app.now(), times.micros)
         items = app.state.catalog.ids.find([each or "" for each in ids.to_pylist()])
         rows = zip(

@@ -327,13 +327,16 @@ def concat(batches: Sequence[EventBatch]) -> EventBatch:
                 types[field_.name] = _common(known, field_.type)
     unified = []
     for table in tables:
+        own = dict(zip(table.column_names, table.columns, strict=True))
+        columns = []
         for name, wanted in types.items():
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(len(table), wanted))
-            elif table.schema.field(name).type != wanted:
-                index = table.column_names.index(name)
-                table = table.set_column(index, name, _cast(table.column(name), wanted))
-        unified.append(table.select(list(types)))
+            column = own.get(name)
+            if column is None:
+                column = pa.nulls(len(table), wanted)
+            elif column.type != wanted:
+                column = _cast(column, wanted)
+            columns.append(column)
+        unified.append(pa.table(columns, names=list(types)))
     return EventBatch(pa.concat_tables(unified).unify_dictionaries())
 
 

@@ -130,7 +130,7 @@ def clean(
         "digest": rows.digest(),
         "check": rows.check(),
         "event_id": rows.plain_text("event_id"),
-        "source": rows.constant(raw.source),
+        "source": rows.sources(raw.source),
         "value": nullable(value),
         "unit": part.unit_column(),
         "quantity": nullable(quantity),

@@ -114,6 +114,13 @@ class Typed:
             return self.nulls("check")
         return _cast(self.column("check"), pa.uint64())
 
+    def sources(self, usual: str) -> pa.Array:
+        """The source of each row, `usual` where it names none."""
+        if not self._has("source"):
+            return self.constant(usual)
+        own = self.text("source").cast(pa.string())
+        return pc.fill_null(own, usual).dictionary_encode()
+
     def constant(self, text: str) -> pa.Array:
         """A column of one text."""
         indices = pa.array(np.zeros(self.n, dtype=np.int32))

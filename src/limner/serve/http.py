@@ -38,13 +38,14 @@ from limner.serve.answers import (
     TopicsInUse,
 )
 from limner.serve.background import Trainer
+from limner.serve.bounds import Bounds
 from limner.serve.door import Door, Known
 from limner.serve.gather import Full
 from limner.serve.lots import lots_of
 from limner.serve.metrics import Measures
 from limner.serve.once import Once
 from limner.serve.openapi import DESCRIPTION, EVENTS_BODY, PROBLEMS, answers, document
-from limner.serve.problems import of_error, problem
+from limner.serve.problems import of_error, of_status, problem
 from limner.serve.requests import (
     Attributes,
     InTraining,
@@ -463,6 +464,7 @@ def api(app: Limner, trainer: Trainer | None = None, jobs: Jobs | None = None) -
     out.openapi = lambda: described  # type: ignore[method-assign]
     out.add_middleware(Routed)
     out.add_middleware(Once, limner=app)
+    out.add_middleware(Bounds)
     listens = app.config.serve
     known = Known(listens.api_key, app.store.api_keys)
     out.add_middleware(Door, known=known, rate=listens.rate, origins=listens.origins)
@@ -501,15 +503,7 @@ async def _on_full(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(
-        error.status_code,
-        {404: "No such path", 405: "No such method", 413: "Too large"}.get(
-            error.status_code, "The request cannot be answered"
-        ),
-        str(error.detail),
-        mend="see /openapi.json for what there is" if error.status_code in (404, 405) else "",
-        headers=error.headers,
-    )
+    return of_status(error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

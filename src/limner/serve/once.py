@@ -20,7 +20,6 @@ from limner.app import Limner
 from limner.serve.door import Asgi, Receive, Scope, Send
 from limner.serve.problems import problem
 from limner.serve.scopes import GRANTED
-from limner.sources.payloads import MAX_BYTES
 from limner.stores.answered import Answered
 
 READING = frozenset({"/v1/recommendations", "/v1/audiences/query", "/v1/validate"})
@@ -50,11 +49,7 @@ class Once:
             await refusal(scope, receive, send)
         else:
             body = await _body(receive)
-            again = _Again(body, receive)
-            if sum(len(part.get("body", b"")) for part in body) > MAX_BYTES:
-                await self._app(scope, again, send)  # which refuses it
-            else:
-                await self._once(given, body, scope, again, send)
+            await self._once(given, body, scope, _Again(body, receive), send)
 
     async def _once(
         self, given: bytes, body: deque[Any], scope: Scope, receive: Receive, send: Send
@@ -135,13 +130,11 @@ class _Again:
 
 
 async def _body(receive: Receive) -> deque[MutableMapping[str, Any]]:
-    """The messages of the body, up to the first byte too many."""
+    """The messages of the body."""
     out: deque[MutableMapping[str, Any]] = deque()
-    size = 0
-    while size <= MAX_BYTES:
+    while True:
         message = await receive()
         out.append(message)
-        size += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body", False):
             break
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from limner.errors import (
@@ -62,3 +63,17 @@ def of_error(error: LimnerError, **more: Any) -> Response:
         where=error.where,
         **more,
     )
+
+
+_SAID = {
+    404: ("No such path", "see /openapi.json for what there is"),
+    405: ("No such method", "see /openapi.json for what there is"),
+    408: ("Too slow", "send it again at once and whole, or in several requests"),
+    413: ("Too large", "send it in several requests, or use limner import"),
+}
+
+
+def of_status(error: HTTPException) -> Response:
+    """The problem document of an error that is no more than a status."""
+    title, mend = _SAID.get(error.status_code, ("The request cannot be answered", ""))
+    return problem(error.status_code, title, str(error.detail), mend=mend, headers=error.headers)

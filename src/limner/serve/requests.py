@@ -7,14 +7,12 @@ from urllib.parse import unquote
 
 from fastapi import Body, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator
-from starlette.exceptions import HTTPException
 
 from limner.app import Jobs, Limner
 from limner.app.listing import boosts_of
 from limner.serve.background import Trainer
 from limner.serve.lots import Lots as Lots_
 from limner.serve.wire import encode
-from limner.sources.payloads import MAX_BYTES
 
 
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -45,17 +43,7 @@ async def _lots(request: Request) -> Lots_:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, given up at the first byte too many."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise HTTPException(
-                413, f"the body has more than {MAX_BYTES:,} bytes; send it in several requests"
-            )
-        parts.append(part)
-    return b"".join(parts)
+    return await request.body()
 
 
 Shop = Annotated[Limner, Depends(_limner)]

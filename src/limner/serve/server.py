@@ -18,6 +18,7 @@ from limner.config import Config
 from limner.errors import ConfigError, UsageError
 from limner.serve import onlookers
 from limner.serve.background import Trainer
+from limner.serve.connection import Connection
 from limner.serve.door import is_local
 from limner.serve.http import api
 from limner.serve.schedule import Schedule
@@ -46,6 +47,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
             server = _Server(
                 uvicorn.Config(
                     answering,
+                    http=Connection,
                     log_level="warning",
                     log_config=None,
                     access_log=False,  # paths name users
@@ -65,6 +67,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                     say(url)
                     server.run(sockets=[listening])
             finally:
+                answering.state.lots.close()
                 onlookers.close(answering)
                 deliveries.stop()
                 trainer.stop()

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
+import pyarrow as pa
 
 from limner.errors import InputError
 from limner.events.batch import PROPERTY
 from limner.events.raw import ALIAS, RawBatch, Refused
 from limner.events.vocabulary import RESERVED, canonical
 from limner.sources.columns import Columns
+from limner.sources.decoding import decoded, flaw
 from limner.sources.names import field_of
 from limner.sources.rows import Row, fault, to_raw
 
@@ -20,12 +21,22 @@ MAX_BYTES = 16 << 20
 """The largest body that is read."""
 MAX_EVENTS = 50_000
 """The most events in one body."""
+MAX_NAMES = 1_000
+"""The most different properties that the events of one body have together."""
+CELLS = 1 << 22
+"""The most cells (rows times columns) of one batch; beyond it there is another."""
+WIDE = 2_000
+"""The most columns of one batch of several bodies."""
 STRIDE = 1 << 20
 """Of rows of several bodies: a row's line is its number in its body plus this times the place of
 the body."""
 
 _IDS = ("user_id", "item_id", "event_type", "event_id", "group_id", "target_user_id",
         "recommendation_id", "unit", "tz")  # fmt: skip
+
+_NO_JSON = ("multipart/", "application/x-www-form-urlencoded", "application/xml", "text/xml",
+            "text/html", "image/", "audio/", "video/")  # fmt: skip
+"""Types of a body that is none of JSON lines, if it is no JSON."""
 
 Shape = Callable[[Any], list[Any] | None]
 """From a JSON document to its events as Limner's own objects, or None if it has another shape."""
@@ -59,8 +70,8 @@ def parse_events(
     object under `properties`, and all other keys, are properties. An event without a time gets
     `now` (µs), and unless it has an id counts as another event than the same one sent later; what
     an item or a user is (`$item`, `$user`) gets none, so that saying it twice changes nothing.
-    `line` counts events from 1. There is a batch for each `source` that events name, since it is
-    part of their identity; `source` is that of the others.
+    `line` counts events from 1. `source` is that of the events that name none. There are several
+    batches if one would be too large (`CELLS`).
     Raises InputError if the body as a whole cannot be read or is over `MAX_BYTES` or
     `MAX_EVENTS`.
 
@@ -135,19 +146,35 @@ def numbered_events(
     may stand still; with a `stride` those of each body (`STRIDE`) are received 1 µs later.
     """
     refused: list[Refused] = []
-    parts: dict[str, list[tuple[int, Row, Row]]] = {}
+    parts: list[list[tuple[int, Row, Row]]] = [[]]
+    columns: set[str] = set()
+    names: dict[int, set[str]] = {}
     for line, item in items:
         problem = fault(item)
         event = {} if problem else _event(item)
-        problem = problem or _wrong(event)
+        known = names.setdefault(line // stride if stride else 0, set())
+        problem = problem or _wrong(event) or _too_wide(event, known)
         if problem:
             refused.append(Refused(where, line, "bad_row", problem, {}))
             continue
-        named = event.pop("source", None)
-        parts.setdefault(named or source, []).append((line, item, event))
+        known.update(event)
+        columns.update(event)
+        if len(columns) > WIDE or len(columns) * (len(parts[-1]) + 1) > CELLS:
+            parts.append([])
+            columns = set(event)
+        parts[-1].append((line, item, event))
     moment = now if received is None else received
-    batches = [_batch(rows, where, name, now, moment, stride) for name, rows in parts.items()]
-    return batches, refused
+    return [_batch(rows, where, source, now, moment, stride) for rows in parts if rows], refused
+
+
+def _too_wide(event: Row, known: set[str]) -> str | None:
+    """What is wrong with an event that brings more properties than a body may have."""
+    if len(known) + len(event) > MAX_NAMES and len(known | event.keys()) > MAX_NAMES:
+        return (
+            f"with this the request has more than {MAX_NAMES:,} different properties; to mend it: "
+            "put ids into values, not into names"
+        )
+    return None
 
 
 def _items(
@@ -160,31 +187,50 @@ def _items(
     if "ndjson" in kind or "jsonl" in kind or "json-lines" in kind:
         return _lines(body, where, refused)
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if "json" not in kind and b"\n" in body.strip():
+        document, loose = decoded(body)
+    except ValueError as error:
+        other = kind.startswith(_NO_JSON)
+        if not other and "json" not in kind and b"\n" in body.strip():
             return _lines(body, where, refused)
+        said = f", and its type is {kind}" if other else ""
         raise InputError(
-            f"the body is no JSON ({error})",
+            f"the body is no JSON ({error}){said}",
             where=where,
-            mend="send one object or a list, or one object a line as application/x-ndjson",
+            mend="send one object or a list in UTF-8, or one object a line as application/x-ndjson",
         ) from None
     for shape in SHAPES:
         events = shape(document)
         if events is not None:
-            return list(enumerate(events, 1))
+            numbered = list(enumerate(events, 1))
+            return _sound(numbered, where, refused) if loose else numbered
     raise InputError("the body has no known shape", where=where, mend="see /openapi.json")
 
 
+def _sound(
+    numbered: list[tuple[int, Any]], where: str, refused: list[Refused]
+) -> list[tuple[int, Any]]:
+    """The items without a flaw."""
+    out = []
+    for number, item in numbered:
+        reason = flaw(item)
+        if reason is None:
+            out.append((number, item))
+        else:
+            refused.append(Refused(where, number, "bad_json", reason, {}))
+    return out
+
+
 def _lines(body: bytes, where: str, refused: list[Refused]) -> list[tuple[int, Any]]:
-    items = []
+    items: list[tuple[int, Any]] = []
     texts = [text for text in body.split(b"\n") if text.strip()]
     for number, text in enumerate(texts, 1):
         try:
-            items.append((number, msgspec.json.decode(text)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            reason = f"this line is no JSON ({error}); to mend it: one object a line"
+            item, loose = decoded(text)
+        except ValueError as error:
+            reason = f"this line is no JSON ({error}); to mend it: one object a line, in UTF-8"
             refused.append(Refused(where, number, "bad_json", reason, {}))
+            continue
+        items += _sound([(number, item)], where, refused) if loose else [(number, item)]
     return items
 
 
@@ -242,7 +288,9 @@ def _batch(
     stride: int,
 ) -> RawBatch:
     added = []
+    own: list[str | None] = []
     for line, _, event in rows:
+        own.append(event.pop("source", None) or None)
         # What an item or a user is needs no time: it is so from ever, as in a file without times.
         dated = canonical(str(event.get("event_type"))) not in RESERVED
         timeless = dated and event.get("timestamp") in (None, "")
@@ -261,7 +309,7 @@ def _batch(
         constants={},
         lists=frozenset(),
     )
-    return to_raw(
+    raw = to_raw(
         [item for _, item, _ in rows],
         [event for _, _, event in rows],
         [line for line, _, _ in rows],
@@ -272,3 +320,7 @@ def _batch(
         source=source,
         added=added,
     )
+    if not any(own):
+        return raw
+    sources = pa.array(own, pa.string()).dictionary_encode()
+    return replace(raw, table=raw.table.append_column("source", sources))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,9 @@ from limner.sources.columns import Columns, Kind, map_columns
 from limner.sources.content import head
 from limner.sources.settle import Settled, json_column, text_column
 from limner.sources.shape import shaped
+
+_MANY = 64
+"""Properties from which on a batch is taken to be sparse."""
 
 MAX_DEPTH = 16
 """How deep a row may nest; a deeper one is refused."""
@@ -138,7 +141,11 @@ def to_raw(
     time = columns.fields.get("timestamp")
     fields = set(columns.fields.values())
     arrays: dict[str, pa.Array] = {}
+    if len(columns.properties) > _MANY:
+        arrays |= _scattered(flat, set(columns.properties.values()) - fields)
     for name in [*columns.fields.values(), *columns.properties.values()]:
+        if name in arrays:
+            continue
         values = [row.get(name) for row in flat]
         if name == time and all(value is None or type(value) is int for value in values):
             arrays[name] = _integers(values)
@@ -156,6 +163,23 @@ def to_raw(
         settled=settled,
         content=content,
     )
+
+
+def _scattered(flat: Sequence[Row], names: Collection[str]) -> dict[str, pa.Array]:
+    """Columns of which most rows have few, in a time that goes by the values that are there."""
+    found: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in names}
+    for place, row in enumerate(flat):
+        for name, value in row.items():
+            if name in found and value is not None:
+                places, values = found[name]
+                places.append(place)
+                values.append(value)
+    out = {}
+    for name, (places, values) in found.items():
+        which = np.full(len(flat), -1, dtype=np.int64)
+        which[places] = np.arange(len(values))
+        out[name] = json_column(values).take(pa.array(which, mask=which < 0))
+    return out
 
 
 def _integers(values: Sequence[Any]) -> pa.Array:

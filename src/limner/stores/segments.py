@@ -24,7 +24,11 @@ SEGMENT_ROWS = 1 << 12
 READ_ROWS = 1 << 16
 """Most rows of a batch that `read` yields."""
 
+CELLS = 1 << 23
+"""Most cells (rows times properties) of a batch, so that many properties make no huge one."""
+
 IDENTITY = ("digest", "check")
+_FIXED = frozenset(SCHEMA.names)
 _ALONE = ipc.IpcReadOptions(use_threads=False)  # handing a segment to threads costs 5 times it
 _PLAIN_BELOW = 256  # rows; compressing smaller buffers costs time and saves nothing
 
@@ -188,20 +192,22 @@ def together(tables: Sequence[pa.Table]) -> Iterator[EventBatch]:
 
 
 def joined(batches: Sequence[EventBatch]) -> Iterator[EventBatch]:
-    """Neighbours end to end wherever their properties agree in type."""
+    """Neighbours end to end wherever their properties agree in type, up to `CELLS`."""
     group: list[EventBatch] = []
-    types: dict[str, pa.DataType] = {}
+    rows, types = 0, dict[str, pa.DataType]()
     for batch in batches:
         own = {
-            name: batch.table.schema.field(name).type
-            for name in batch.table.column_names
-            if name.startswith(PROPERTY) and batch.table.column(name).null_count < len(batch)
+            field.name: field.type
+            for field, column in zip(batch.table.schema, batch.table.columns, strict=True)
+            if field.name.startswith(PROPERTY) and column.null_count < len(batch)
         }
-        if any(types.get(name, kind) != kind for name, kind in own.items()):
+        other = any(types.get(name, kind) != kind for name, kind in own.items())
+        if group and (other or (rows + len(batch)) * len(types | own) > CELLS):
             yield concat(group)
-            group, types = [], {}
-        bare = [n for n in batch.table.column_names if n in own or n in SCHEMA.names]
+            group, rows, types = [], 0, {}
+        bare = [n for n in batch.table.column_names if n in own or n in _FIXED]
         group.append(EventBatch(batch.table.select(bare)))
+        rows += len(batch)
         types |= own
     if group:
         yield concat(group)

@@ -113,8 +113,10 @@ def test_the_order_of_keys_does_not_matter_to_identity() -> None:
 
 def test_events_that_name_a_source_keep_it() -> None:
     batches, _ = parsed([EVENT, {**EVENT, "source": "till"}, EVENT])
-    assert [(batch.source, len(batch)) for batch in batches] == [("http", 2), ("till", 1)]
-    assert batches[0].table.column("line").to_pylist() == [1, 3]
+    [batch] = batches
+    assert batch.source == "http"  # of those that name none
+    assert batch.table.column("source").to_pylist() == [None, "till", None]
+    assert batch.table.column("line").to_pylist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("body", [b"", b"  ", b"{", b"\xff", b"[" * 100_000])
@@ -153,3 +155,76 @@ def test_what_an_item_is_has_no_time_unless_said_and_is_the_same_whenever_sent()
 def test_a_whole_number_is_the_same_id_however_it_is_spelled() -> None:
     batches, _ = parsed([{**EVENT, "userId": user} for user in (7, 7.0, "7", 7.5)])
     assert [row["user_id"] for row in rows(batches)] == ["7", "7", "7", "7.5"]
+
+
+BAD = [
+    (b'{"user_id": "b", "value": NaN}', "NaN is no number"),
+    (b'{"user_id": "b", "value": -Infinity}', "-Infinity is no number"),
+    (b'{"user_id": "b", "value": 1e400}', "1e400 is too large"),
+    (b'{"user_id": "b", "value": 1' + b"0" * 5000 + b"}", "is too large"),
+    (b'{"user_id": "b", "user_id": "c"}', "'user_id' comes twice"),
+    (b'{"user_id": "b", "x": {"y": 1, "y": 1}}', "'y' comes twice"),
+    (b'{"user_id": "\\ud800"}', "a lone surrogate"),
+    (b'{"\\udfff": 1, "user_id": "b"}', "a lone surrogate"),
+    (b'{"user_id": "caf\xe9"}', "no UTF-8"),
+    (b'{"user_id": "b", "x": ' + b"[" * 100 + b"]" * 100 + b"}", "deeper than 16"),
+]
+
+
+@pytest.mark.parametrize(("bad", "said"), BAD)
+@pytest.mark.parametrize("lines", [False, True])
+def test_what_is_wrong_with_one_event_does_not_spoil_the_others(
+    bad: bytes, said: str, lines: bool
+) -> None:
+    good = [json.dumps({**EVENT, "userId": name}).encode() for name in ("u1", "u2")]
+    events = [good[0], bad, good[1]]
+    if lines:
+        batches, refused = parsed(b"\n".join(events), "application/x-ndjson")
+    else:
+        batches, refused = parsed(b"[" + b", ".join(events) + b"]")
+    assert [(row["line"], row["user_id"]) for row in rows(batches)] == [(1, "u1"), (3, "u2")]
+    [one] = refused
+    assert one.line == 2 and said in one.reason and "to mend it" in one.reason
+    again, _ = parsed(b"[" + b",".join(good) + b"]")
+    contents = [batch.table.column("content").to_pylist() for batch in (*batches, *again)]
+    assert contents[0] == contents[1]  # an event is the same whatever came beside it
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    for kind in ("application/json", "application/x-ndjson"):
+        batches, refused = parsed(b"\xef\xbb\xbf" + json.dumps(EVENT).encode(), kind)
+        assert len(rows(batches)) == 1 and not refused
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_another_encoding_is_named(encoding: str) -> None:
+    with pytest.raises(InputError, match=f"(?i){encoding[:6]}"):
+        parsed(json.dumps(EVENT).encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/xml"]
+)
+def test_what_is_another_format_is_no_json_lines(kind: str) -> None:
+    with pytest.raises(InputError, match="its type is"):
+        parsed(b"--x\r\nuser_id=b\r\n--x", kind)
+    assert len(rows(parsed(json.dumps(EVENT).encode(), kind)[0])) == 1
+
+
+def test_properties_without_number_are_refused_and_few_columns_stay_few() -> None:
+    many = [{**EVENT, f"p{n}": n} for n in range(payloads.MAX_NAMES + 50)]
+    batches, refused = parsed([*many, EVENT])
+    kept = [row["line"] for row in rows(batches)]
+    assert len(kept) + len(refused) == len(many) + 1
+    assert kept[-1] == len(many) + 1 and len(kept) > payloads.MAX_NAMES - 20
+    assert {row.reason.partition(";")[0][-20:] for row in refused} == {"different properties"}
+    for batch in batches:
+        assert [row["properties.p7"] for row in rows([batch]) if "properties.p7" in row] == [7.0]
+
+
+def test_a_batch_has_a_bounded_number_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = parsed([{**EVENT, f"p{n}": n} for n in range(40)])
+    monkeypatch.setattr(payloads, "CELLS", 100)
+    batches, _ = parsed([{**EVENT, f"p{n}": n} for n in range(40)])
+    assert len(batches) > 4 and rows(batches) == rows(whole)
+    assert all(batch.table.num_rows * (batch.table.num_columns - 2) <= 100 for batch in batches)

@@ -6,6 +6,7 @@ import pytest
 
 from limner.errors import StoreCorrupt
 from limner.events.batch import EventBatch
+from limner.stores import segments
 from limner.stores.segments import compact, decode, emptied, encode, time_range, without_target
 from limner.testing.contracts import ANN, BEN, batch, row
 
@@ -70,3 +71,20 @@ def test_the_range_of_times() -> None:
     assert time_range([WIDE]) == (1_700_000_000_000_000, 1_700_000_000_000_999)
     assert time_range([batch(row(1, timestamp=None)), batch(row(2, timestamp=7))]) == (7, 7)
     assert time_range([]) == (None, None)
+
+
+def test_segments_of_many_properties_stay_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [batch(row(n) | {f"properties.p{n}": float(n)}) for n in range(40)]
+    [whole] = segments.joined(parts)
+    monkeypatch.setattr(segments, "CELLS", 50)
+    several = list(segments.joined(parts))
+    assert len(several) > 4
+    assert max(len(each) * len(each.properties) for each in several) <= 50
+    assert [
+        {name: value for name, value in found.items() if value is not None}
+        for each in several
+        for found in each.to_pylist()
+    ] == [
+        {name: value for name, value in found.items() if value is not None}
+        for found in whole.to_pylist()
+    ]
