@@ -20,8 +20,11 @@ import numpy as np
 
 from limner.app import Limner
 from limner.cli.load import Connection, Load, Request, closed, open_loop, served
-from limner.cli.measures import Bench, Line, _quantiles, _resident, _settings
+from limner.cli.measures import Bench, Line, _quantiles, _resident
+from limner.cli.measures import _events as _events_file
 from limner.cli.reasoning import EVENTS, ITEMS, USERS, _learn
+from limner.config import Config, parse
+from limner.events.batch import DAY
 from limner.sources import synthetic
 from limner.sources.synthetic import user_name
 
@@ -41,43 +44,50 @@ WARM = 2.0
 
 def _store(bench: Bench) -> Path:
     """The settings of a store with the shop's users, made when first needed."""
-    bench.shop = replace(bench.shop, items=min(bench.shop.items, ITEMS))
+    # a year that ends today: the server goes by the clock, as one does
+    start = (time.time_ns() // 1_000 // DAY - bench.shop.days) * DAY
+    bench.shop = replace(bench.shop, items=min(bench.shop.items, ITEMS), start=start)
     path = bench.folder / "live.toml"
     if path.exists():
         return path
     users = min(bench.shop.users, USERS)
     many = replace(
         bench.shop, users=users, events=EVENTS * users, user_exponent=0.0,
-        start=bench.shop.start - 400 * 86_400_000_000,
+        start=start - 400 * DAY,
     )  # fmt: skip
-    with Limner.open(config=_settings(bench.folder / "live.db")) as app:
+    with Limner.open(config=_live(bench)) as app:
         app.import_file(synthetic.items(bench.shop), kind="items")
         for part in synthetic.events(many):
             app.record(part)
         _learn(app, bench)
-        app.import_file(bench.events, progress=bench.progress)
+        year = _events_file(bench.folder / "live.parquet", bench.shop, bench.progress)
+        app.import_file(year, progress=bench.progress)
     store = json.dumps(f"sqlite:///{bench.folder / 'live.db'}")
-    path.write_text(f'store = {store}\nclock = "events"\n[refresh]\nsnapshot = "every 10s"\n')
+    path.write_text(f'store = {store}\n[refresh]\nsnapshot = "every 10s"\n')
     return path
 
 
-def _events(bench: Bench, at: int, together: int) -> Iterator[bytes]:
-    """Bodies of so many events of the shop's users each, from `at` (µs) on, without an end."""
+def _live(bench: Bench) -> Config:
+    return parse({"store": f"sqlite:///{bench.folder / 'live.db'}"})
+
+
+def _events(bench: Bench, together: int) -> Iterator[bytes]:
+    """Bodies of so many events each, without an end.
+
+    Of users who come equally often, in no order and without a time, since they are sent faster
+    than people act: each is of the moment in which it is received.
+    """
     for seed in count(bench.shop.seed + 100):
-        shop = replace(bench.shop, seed=seed, start=at, events=1_000_000)
+        shop = replace(bench.shop, seed=seed, events=1_000_000, user_exponent=0.0)
         for table in synthetic.events(shop):
-            rows = table.to_pylist()
+            order = np.random.default_rng(seed).permutation(len(table))
+            rows = table.drop_columns(["timestamp"]).take(order).to_pylist()
             for start in range(0, len(rows) - together, together):
                 part = [
                     {name: value for name, value in row.items() if value is not None}
                     for row in rows[start : start + together]
                 ]
                 yield msgspec.json.encode(part)
-
-
-def _now(bench: Bench) -> int:
-    with Limner.open(config=_settings(bench.folder / "live.db"), write=False) as app:
-        return app.now()
 
 
 def _posts(bodies: Iterable[bytes]) -> Iterator[Request]:
@@ -93,15 +103,13 @@ def _gets(paths: list[str]) -> Iterator[Request]:
 
 def serve(bench: Bench) -> list[Line]:
     """Events taken in, lists and portraits read, each by itself, by as many as keep asking."""
-    settings, now = _store(bench), _now(bench)
+    settings = _store(bench)
     rng = np.random.default_rng(bench.shop.seed)
     everybody = [user_name(int(n)) for n in rng.integers(0, bench.shop.users, 5000)]
     long = [user_name(n) for n in range(min(bench.shop.users, USERS))]
     # made before: what the load takes is not taken from the server
-    hundreds = [body for body, _ in zip(_events(bench, now, 100), range(BATCHES), strict=False)]
-    singles = [
-        body for body, _ in zip(_events(bench, now + 10**9, 1), range(SINGLES), strict=False)
-    ]
+    hundreds = [body for body, _ in zip(_events(bench, 100), range(BATCHES), strict=False)]
+    singles = [body for body, _ in zip(_events(bench, 1), range(SINGLES), strict=False)]
     lists = [f"/v1/users/{user}/recommendations?log=false" for user in long]
     portraits = [f"/v1/users/{user}/portrait" for user in everybody]
     with served(settings) as (address, _):
@@ -139,9 +147,9 @@ def freshness(bench: Bench) -> list[Line]:
 
     Beside `OTHERS` events of others a second at set times, and snapshots; by every family.
     """
-    settings, now = _store(bench), _now(bench)
+    settings = _store(bench)
     seconds = WARM + PROBING + 5
-    bodies = _events(bench, now, TOGETHER)
+    bodies = _events(bench, TOGETHER)
     others = list(islice(bodies, int(seconds * OTHERS / TOGETHER) + 10))
     long = [user_name(n) for n in range(min(bench.shop.users, USERS))]
 
@@ -186,9 +194,9 @@ def freshness(bench: Bench) -> list[Line]:
 
 def soak(bench: Bench) -> list[Line]:
     """Mixed load for as long as asked: what failed, what was lost, and how memory grew."""
-    settings, now = _store(bench), _now(bench)
+    settings = _store(bench)
     ends = bench.soaking * 60.0
-    bodies = _events(bench, now, TOGETHER)
+    bodies = _events(bench, TOGETHER)
     rng = np.random.default_rng(bench.shop.seed)
     people = [user_name(int(n)) for n in rng.integers(0, bench.shop.users, 5000)]
     lists = _gets([f"/v1/users/{user}/recommendations?log=false" for user in people])
@@ -231,5 +239,5 @@ def soak(bench: Bench) -> list[Line]:
 
 
 def _head(bench: Bench) -> int:
-    with Limner.open(config=_settings(bench.folder / "live.db"), write=False) as app:
+    with Limner.open(config=_live(bench), write=False) as app:
         return app.store.log.head()
