@@ -88,6 +88,7 @@ from limner.profile.survey import survey
 from limner.profile.topics import TopicModel
 from limner.profile.writer import Recorded, Writer
 from limner.recommend.attribution import Attribution
+from limner.recommend.crowd import renew as renew_crowd
 from limner.recommend.rank import Recommendations
 from limner.recommend.scorer import Scorer, history_of
 from limner.recommend.similar import By, SimilarItems
@@ -649,6 +650,10 @@ class Limner:
                     facet.vectors_of(catalog, np.arange(len(catalog), dtype=np.int32), self.now())
         with suppress(LimnerError):  # a list that cannot be made is told to whoever asks for it
             listing.for_session(self, [], [], scenario="", by=None, n=None, explain=False, asked={})
+
+    def keep_warm(self) -> None:
+        """Count anew what all users say of the items before a request has to, beside others."""
+        renew_crowd(self.state, self.now(), self.writer.lock)
 
     def _load(self, home: Path, version: str) -> None:
         found = registry.version_of(home, version)

@@ -6,7 +6,8 @@ a user who is erased is gone from it with the next question (law 6).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,8 @@ KEPT = 3_600_000_000
 """µs after which what is kept is counted anew."""
 MOST = 5_000_000
 """Events that are read; of more, those of every second, third … user."""
+PORTION = 5_000
+"""Users that are read at a time beside whoever asks: some milliseconds."""
 BOUGHT = 1.0
 """Weight from which on an event is a purchase or its like, and not only a look."""
 REPEATED = 0.1
@@ -151,39 +154,73 @@ class Crowd:
 def crowd(state: ProfileState, now: int) -> Crowd:
     """What all histories say, counted anew if it is not about right.
 
-    That is, if the log has grown by a hundredth, the catalog by an item, an hour has passed, or
-    something was taken out.
+    That is, if the log has grown by a hundredth, an hour has passed, or something was taken out.
     """
     known = _kept.get(state)
-    key = (len(state.catalog), state.removals)
-    if (
-        known is not None
-        and known.key == key
-        and 0 <= state.position - known.position <= known.position // 100
-        and abs(now - known.now) < KEPT
-    ):
-        return known
+    if known is None or known.key[1] != state.removals or not _right(known, state, now, 1.0):
+        known = _kept[state] = _counted(state, now, nullcontext(), state.rows.size)
+    if known.n_items != len(state.catalog):  # nobody has done anything yet with what came
+        described = state.catalog.described_from().copy()
+        key = len(state.catalog), state.removals
+        known = replace(known, key=key, n_items=len(state.catalog), described=described)
+        _kept[state] = known
+    return known
+
+
+def renew(state: ProfileState, now: int, lock: AbstractContextManager[object]) -> bool:
+    """Count anew beside whoever asks, halfway to when they would have to; whether it was.
+
+    The lock is taken for `PORTION` users at a time. Nothing is counted that nobody asked for yet.
+    """
+    with lock:
+        known = _kept.get(state)
+        if known is None or _right(known, state, now, 0.5):
+            return False
+    out = _counted(state, now, lock, PORTION)
+    for name in known.__dict__.keys() & {"of_late", "popular", "velocity", "since", "chosen"}:
+        getattr(out, name)  # what was asked for of the one before
+    with lock:
+        if (len(state.catalog), state.removals) != out.key:
+            return False
+        _kept[state] = out
+    return True
+
+
+def _right(known: Crowd, state: ProfileState, now: int, part: float) -> bool:
+    """Whether what was counted is about right, to a part of what is let pass."""
+    grown = state.position - known.position
+    return 0 <= grown <= known.position * part / 100 and abs(now - known.now) < KEPT * part
+
+
+def _counted(
+    state: ProfileState, now: int, lock: AbstractContextManager[object], portion: int
+) -> Crowd:
     pool = state.pools[HISTORY]
-    every = state.position // MOST + 1
-    chosen = np.arange(0, state.rows.size, every) if every > 1 else None
-    rows, items, values = pool.every(chosen)
-    if chosen is not None:
-        rows = chosen[rows]
-    out = Crowd(
-        now,
-        key,
-        state.position,
-        state.rows.size,
-        len(state.catalog),
-        rows.astype(np.int64),
-        items.astype(np.int32),
-        values["t"].astype(np.int64),
-        np.maximum(values["w"].astype(np.float64), 0.0),
-        values["group"].astype(np.int64),
-        state.catalog.described_from().copy(),
+    with lock:
+        position, size = state.position, state.rows.size
+        key, described = (len(state.catalog), state.removals), state.catalog.described_from().copy()
+    every = position // MOST + 1
+    chosen = np.arange(0, size, every)
+    parts = []
+    for start in range(0, max(len(chosen), 1), max(portion, 1)):
+        some = chosen[start : start + portion]
+        with lock:
+            rows, items, values = pool.every(some)
+        # what came meanwhile of items is counted the next time
+        old = np.flatnonzero(items < key[0])
+        parts.append(
+            (
+                some[rows[old]],
+                items[old].astype(np.int32),
+                values["t"][old].astype(np.int64),
+                np.maximum(values["w"][old].astype(np.float64), 0.0),
+                values["group"][old].astype(np.int64),
+            )
+        )
+    rows, items, times, worth, groups = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    _kept[state] = out
-    return out
+    return Crowd(now, key, position, size, key[0], rows, items, times, worth, groups, described)
 
 
 def repeating(state: ProfileState, kind: str, now: int) -> Bool:

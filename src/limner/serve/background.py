@@ -1,7 +1,8 @@
-"""What a server does beside answering: training a model, in a thread of its own."""
+"""What a server does beside answering, each in a thread of its own: training, and keeping warm."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from typing import Literal
 
 from limner.app import Limner, Trained, Updated
 from limner.errors import LimnerError, ModelError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,31 @@ class Training:
 
 class _Stopped(Exception):
     """The server ends, so the training does."""
+
+
+class Warming:
+    """Keeps what requests share ready, in a thread of its own, from `start` to `stop`."""
+
+    def __init__(self, app: Limner) -> None:
+        self._app = app
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="limner-warm", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1.0):
+            try:
+                self._app.keep_warm()
+            except Exception:  # then requests do it themselves
+                _log.exception("what requests share could not be renewed")
 
 
 class Trainer:

@@ -17,7 +17,7 @@ from limner.app.delivering import Deliveries
 from limner.config import Config
 from limner.errors import ConfigError, UsageError
 from limner.serve import onlookers
-from limner.serve.background import Trainer
+from limner.serve.background import Trainer, Warming
 from limner.serve.connection import Connection
 from limner.serve.door import is_local
 from limner.serve.http import api
@@ -39,7 +39,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         with Limner.open(config=config, holder=f"limner serve at {url}") as app:
             app.warm()
-            trainer = Trainer(app)
+            trainer, warming = Trainer(app), Warming(app)
             jobs = app.jobs(trainer.train, trainer.update)
             schedule = Schedule(jobs)
             deliveries = Deliveries(app)
@@ -59,6 +59,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
             server.streams = answering.state.streams
             schedule.start()
             app.following.start()
+            warming.start()
             deliveries.start()
             try:
                 # a list is many small products: threads of BLAS that wait for each other on cores
@@ -71,6 +72,7 @@ def serve(config: Config, *, say: Callable[[str], None] = print) -> None:
                 onlookers.close(answering)
                 deliveries.stop()
                 trainer.stop()
+                warming.stop()
                 app.following.close()
                 schedule.stop()
 
