@@ -116,6 +116,8 @@ class Config:
     """What is now: the wall clock, or for data of the past the newest event's time."""
     lateness: str = "7d"
     """How late an event may be and still be merged; later ones refold their user."""
+    states_mb: int = 256
+    """Memory for what the sequence model keeps of users from one answer to the next, in MB."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Worth of an event type as a sign of interest, over the domain's."""
     retention: Mapping[str, str] = field(default_factory=dict)
@@ -298,6 +300,10 @@ def _check_numbers(config: Config, where: str) -> None:
     if not 0 <= config.serve.port <= 65_535:
         raise ConfigError(
             f"serve.port = {config.serve.port} is no port", where=where, mend="use 0 to 65535"
+        )
+    if config.states_mb < 0:
+        raise ConfigError(
+            f"states_mb = {config.states_mb} is no size", where=where, mend="use 0 or more"
         )
     if not (isfinite(config.serve.rate) and config.serve.rate >= 0):
         raise ConfigError(

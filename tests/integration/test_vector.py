@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from limner.config import Config, parse
 from limner.errors import ConfigError
 from limner.events.batch import DAY
 from limner.model.network import value_bucket
+from limner.model.sequence import SequenceModel
+from limner.model.states import States
 from limner.profile.facets.history import octaves, worths
 from limner.recommend.scorer import _translated, history_of
 from limner.testing.shop import START, shop
@@ -128,3 +131,38 @@ def test_a_value_kept_to_a_power_of_two_is_read_as_it_was(values: list[float]) -
 def test_a_policy_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.vector"):
         settings(tmp_path, "evry 1h")
+
+
+def states_of(app: Limner) -> States:
+    """What the sequence model in use keeps of users."""
+    scorer = app.scorer()
+    assert scorer is not None
+    model = scorer._blend.models["sequence"]
+    assert isinstance(model, SequenceModel) and model._states is not None
+    return model._states
+
+
+def test_what_the_model_keeps_of_users_follows_them_and_ends_with_them(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "copy"))
+    with opened(folder, "on_read") as app, opened_without_states(trained, tmp_path) as plain:
+        for n in range(3):
+            for one in (app, plain):
+                one.record({**another("u1", 10 + n), "event_id": f"k{n}"})
+            kept, whole = (one.portrait("u1").vector for one in (app, plain))
+            np.testing.assert_allclose(kept, whole, rtol=1e-5, atol=1e-5)
+            app.portrait("u2")
+        assert len(states_of(app)) == 2
+        app.erase("u1")
+        assert len(states_of(app)) == 0  # that of others is read again
+        app.portrait("u2")
+        assert states_of(app).get(app._row("u2")) is not None
+        before = states_of(app)
+        app._rebuild(lambda *_: None)
+        assert states_of(app) is not before and len(states_of(app)) == 0
+
+
+def opened_without_states(trained: Path, tmp_path: Path) -> Limner:
+    folder = Path(shutil.copytree(trained, tmp_path / "plain"))
+    return Limner.open(config=replace(settings(folder, "on_read"), states_mb=0))

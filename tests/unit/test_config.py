@@ -56,8 +56,8 @@ def test_an_unknown_setting_names_the_nearest_known_one(
 
 
 KNOWN = {
-    "domain", "store", "key_file", "timezone", "clock", "lateness", "weights", "clean", "privacy",
-    "recommend", "train", "serve", "facet",
+    "domain", "store", "key_file", "timezone", "clock", "lateness", "states_mb", "weights", "clean",
+    "privacy", "recommend", "train", "serve", "facet",
 }  # fmt: skip
 
 
@@ -195,6 +195,7 @@ def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, content: bytes) -> N
         ({"serve": {"port": -4}}, "serve.port"),
         ({"weights": {"purchase": float("nan")}}, "weights.purchase"),
         ({"lateness": "-3d"}, "duration"),
+        ({"states_mb": -1}, "states_mb"),
         ({"facet": [{**FACET, "bound": 0}]}, "bound"),
         ({"facet": [{**FACET, "half_life": "0d"}]}, "half_life"),
         ({"facet": [{**FACET, "half_life": "nand"}]}, "half_life"),

@@ -16,7 +16,6 @@ from limner.events.meant import Meant
 from limner.model import registry
 from limner.model.interactions import features, interactions
 from limner.model.protocol import Interactions, ItemFeatures, Model, Progress
-from limner.recommend.scorer import Scorer
 
 if TYPE_CHECKING:  # and what fits models is imported where it is used: readers need not wait
     from limner.app.limner import Limner
@@ -233,7 +232,7 @@ def _put_to_use(
     data = lesson.data
     if app.store.home is None:
         with app.writer.lock:
-            app._scorer = Scorer(blend, lesson.item_ids, app.state.catalog, "memory", app.content)
+            app._scorer = app._scoring(blend, lesson.item_ids, "memory")
         return "memory"
     at = app._clock()
     meta = {

@@ -100,6 +100,7 @@ from limner.stores import Store, open_store
 if TYPE_CHECKING:
     from limner.app.labels import Fitted
     from limner.evaluate.next_basket import Report
+    from limner.model.blend import Blend
     from limner.model.label import Epoch, LabelConfig
 
 SNAPSHOT_EVERY = 250_000
@@ -123,6 +124,7 @@ class _Seen:
     seen: Portrait
     history: History
     state: ProfileState
+    removals: int
     shown: Mapping[str, Sequence[Slot]]
 
 
@@ -659,9 +661,12 @@ class Limner:
         found = registry.version_of(home, version)
         blend = registry.load(found)
         with self.writer.lock:
-            self._scorer = Scorer(
-                blend, found.meta["item_ids"], self.state.catalog, version, self.content
-            )
+            self._scorer = self._scoring(blend, found.meta["item_ids"], version)
+
+    def _scoring(self, blend: Blend, item_ids: Sequence[str], version: str) -> Scorer:
+        """A blend under the ids of the state's catalog; the caller holds the writer's lock."""
+        memory = self.config.states_mb << 20
+        return Scorer(blend, item_ids, self.state.catalog, version, self.content, memory=memory)
 
     def _here(self, scorer: Scorer | None) -> Scorer | None:
         """Under the writer's lock: the scorer under the ids of the state as it is now."""
@@ -743,7 +748,7 @@ class Limner:
                 state, row, everybody, now, user_id=user_id, shown=shown, choices=choices
             )
             seen = asking.with_own_ids(self, seen)
-            return _Seen(seen, history_of(state, row, now), state, shown)
+            return _Seen(seen, history_of(state, row, now), state, state.removals, shown)
 
     def _with_vectors(self, found: Sequence[_Seen]) -> list[Portrait]:
         """Present portraits with the vector of the model in use: as it is kept, or read now."""
@@ -766,6 +771,8 @@ class Limner:
             if asked:
                 here.enter()
         read = here.vectors([found[place].history for place in asked]) if asked else []
+        if any(found[place].removals != self.state.removals for place in asked):
+            here.let_go()  # somebody was erased meanwhile, of whom something may be kept again
         for place, u in zip(asked, read, strict=True):
             out[place] = replace(out[place], vector=u, model=here.version)
         return out

@@ -171,11 +171,21 @@ def _leave(app: Limner, users: set[bytes]) -> list[bytes]:
     return sorted({app.writer.amendments.user(user) for user in left})
 
 
+def _let_go(app: Limner) -> None:
+    """Have the model in use let go of what it keeps of users, who are few and read again at once:
+    what it found of one who is gone, or of an event that is, may not stay.
+    """
+    if app._scorer is not None:
+        app._scorer.let_go()
+
+
 def _without(app: Limner, left: list[bytes], named: set[int]) -> None:
     """Bring all that follows from the log up to date: rows of users who are `left` were removed,
     and rows that items which are `named` rested on.
     """
     app.writer.refold(left)
+    with app.writer.lock:
+        _let_go(app)
     app.writer.settle()  # whoever had a tie to a user who is gone
     topics.forget_rare(app)
     app.writer.recount_items(named)
@@ -218,6 +228,7 @@ def _erase(app: Limner, user: bytes) -> tuple[dict[str, int], dict[str, bool], l
                 app.following.leave(app.state.rows.get(one, -1))
             removed[app.state.name] += sum(app.state.erase(one) for one in members)
             removed[app.writer.amendments.name] += app.writer.amendments.erase(user)
+            _let_go(app)
         app.writer.settle()  # whoever had a tie to the user
         topics.forget_rare(app)
         app.writer.recount_items(named)

@@ -20,6 +20,7 @@ MEANINGS: Mapping[str, str] = {
     "clock": 'What is now: "wall" for the wall clock, or for data of the past "events" for the '
     "newest event's time.",
     "lateness": "How late an event may be and still be merged; later ones rebuild their user.",
+    "states_mb": "Memory for what the sequence model keeps of users between answers, in MB.",
     "weights": "Worth of an event type as a sign of interest, over the domain's.",
     "retention": "How long events are kept, by event type; all: those that are not named.",
     "audiences": "Conditions by a name: who comes to meet one, or meets it no more, is told.",

@@ -107,4 +107,5 @@ def _sequence(model: SequenceModel, features: ItemFeatures) -> SequenceModel:
     out.bias = np.concatenate([model.bias, np.full(len(fresh), least, dtype=np.float32)])
     out.others = [_sequence(other, features) for other in model.others]
     out._joined = None
+    out.lasting, out.edition = len(model.vectors), object()
     return out

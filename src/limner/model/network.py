@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Params: TypeAlias = "dict[str, Tensor]"
+Weights = dict[str, F32]
+"""Parameters as arrays."""
 Kind = Literal["transformer", "gru", "lstm", "cnn", "mlp"]
 
 TIMES = 24  # buckets of time: doublings of a minute, up to 16 years
@@ -53,7 +55,8 @@ class SequenceConfig:
     """One dial, `depth`: that many blocks, a width of 32 × depth, one head for each 32 of it, and a
     rate that falls with the width. 1 is a toy for tests, 21 has some 100 million parameters.
 
-    `kind`: what mixes the moments (see above); `length`: moments seen; `passes`: over the training
+    `kind`: what mixes the moments (see above); `length`: moments seen, at least (see
+    `moments.read_from`); `passes`: over the training
     data, at most, by default as many as the data is small (see `sequence.SEEN`); `patience`: passes
     without a better value on what is held out before it ends; `update_passes`: over what is new in
     an update, and `distil` how much it holds on to the answers of before; `asked_later`: whether
@@ -234,14 +237,40 @@ def encode(
     valid: Tensor,
     *,
     dropout: float = 0.0,
-    last: bool = False,
 ) -> Tensor:
     """States after each moment, (B, L, D), from summed events `tokens` (B, L, D).
 
     `minutes`: time of each moment, (B, L) float64; `valid`: (B, L), False in the padding after
-    the sequence, which no earlier moment can see. With `last` the states after the newest moments
-    alone, (B, D): the last block then asks for nothing else, which saves nearly half.
+    the sequence, which no earlier moment can see.
     """
+    x, _ = _through(params, config, tokens, minutes, valid, dropout=dropout)
+    states: Tensor = x * valid[..., None]
+    return states
+
+
+def newest(
+    params: Params, config: SequenceConfig, tokens: Tensor, minutes: Tensor, valid: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """The states after the newest moments alone, (B, D), and for `step` what each block needs of
+    each moment later on, (B, L, C): the transformer keys and values (C = 2 D), the others D.
+
+    The last block asks for nothing but the newest moments, which saves nearly half.
+    """
+    x, rows = _through(params, config, tokens, minutes, valid, last=True)
+    return x[:, 0], rows
+
+
+def _through(
+    params: Params,
+    config: SequenceConfig,
+    tokens: Tensor,
+    minutes: Tensor,
+    valid: Tensor,
+    *,
+    dropout: float = 0.0,
+    last: bool = False,
+) -> tuple[Tensor, list[Tensor]]:
+    """(B, L, D), or with `last` (B, 1, D) of the newest; and (B, L, C) of each block."""
     torch = torch_()
     functional = torch.nn.functional
     d = tokens.shape[-1]
@@ -255,30 +284,32 @@ def encode(
     rows, newest = torch.arange(len(x), device=x.device), valid.sum(dim=1) - 1
     biased = "block0.time" in params
     apart = _apart(minutes) if biased and not (last and config.depth == 1) else None
+    found = []
     for block in range(config.depth):
         at = f"block{block}."
         y = functional.rms_norm(x, (d,), params[at + "norm1"])
         if last and block == config.depth - 1:
             x = x[rows, newest][:, None]
             apart = _apart(minutes, newest) if biased else None
+        row = y
         if config.kind == "transformer":
             asked = y if y.shape[1] == x.shape[1] else y[rows, newest][:, None]
-            y = _attend(asked, y, params[at + "qkv"], _bias(params, config, block, apart))
+            q, row = _keyed(asked, y, params[at + "qkv"])
+            y = _attend(q, row, _bias(params, config, block, apart))
         elif config.kind == "mlp":
             y = _pool(y, _bias(params, config, block, apart))
         elif config.kind == "cnn":
             y = _convolve(y, params[at + "filter"], 2**block)
         else:
-            y = _recur(y, config.kind, params[at + "into"], params[at + "again"])
+            y = row = _recur(y, config.kind, params[at + "into"], params[at + "again"])
+        found.append(row)
         if y.shape[1] != x.shape[1]:
             y = y[rows, newest][:, None]
         x = x + drop(y @ params[at + "out"])
         y = functional.rms_norm(x, (d,), params[at + "norm2"])
         gate, up = (y @ params[at + "up"]).chunk(2, dim=-1)
         x = x + drop((functional.silu(gate) * up) @ params[at + "down"])
-    x = functional.rms_norm(x, (d,), params["norm"]) * params["scale"]
-    states: Tensor = x[:, 0] if last else x * valid[..., None]
-    return states
+    return functional.rms_norm(x, (d,), params["norm"]) * params["scale"], found
 
 
 @cache
@@ -339,17 +370,23 @@ def _bias(params: Params, config: SequenceConfig, block: int, apart: _Apart | No
     return out
 
 
-def _attend(asked: Tensor, y: Tensor, qkv: Tensor, bias: Tensor) -> Tensor:
-    """(B, Q, D) of those `asked`, (B, Q, D), about all of `y`, (B, L, D)."""
-    b, length, d = y.shape
+def _keyed(asked: Tensor, y: Tensor, qkv: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries (B, Q, D) of those `asked`, keys and values (B, L, 2 D) of all of `y`."""
+    d = y.shape[-1]
+    if asked is not y:
+        return asked @ qkv[:, :d], y @ qkv[:, d:]
+    found = y @ qkv
+    return found[..., :d], found[..., d:]
+
+
+def _attend(q: Tensor, kv: Tensor, bias: Tensor) -> Tensor:
+    """(B, Q, D): what queries (B, Q, D) find among keys and values (B, L, 2 D)."""
+    b, asked, d = q.shape
     h = bias.shape[1]
-    if asked is y:
-        q, k, v = (y @ qkv).view(b, length, 3, h, -1).permute(2, 0, 3, 1, 4)  # (B, H, L, D/H)
-    else:
-        q = (asked @ qkv[:, :d]).view(b, asked.shape[1], h, -1).transpose(1, 2)
-        k, v = (y @ qkv[:, d:]).view(b, length, 2, h, -1).permute(2, 0, 3, 1, 4)
+    k, v = kv.view(b, kv.shape[1], 2, h, -1).permute(2, 0, 3, 1, 4)  # (B, H, L, D/H)
+    q = q.view(b, asked, h, -1).transpose(1, 2)
     out = torch_().nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-    mixed: Tensor = out.transpose(1, 2).reshape(b, asked.shape[1], d)
+    mixed: Tensor = out.transpose(1, 2).reshape(b, asked, d)
     return mixed
 
 
@@ -392,6 +429,91 @@ def value_bucket(values: F32 | F64) -> I32:
     known = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
     found = np.floor(np.log2(np.maximum(known, 1e-9))) + 4
     return np.asarray(np.where(known > 0, np.clip(found, 1, VALUES - 1), 0), dtype=np.int32)
+
+
+# ---------------------------------------------------------------- one moment more
+
+
+def steps(kind: Kind) -> bool:
+    """Whether `step` can go on from what `newest` has found; PyTorch does not tell LSTMs' cells."""
+    return kind != "lstm"
+
+
+def step(weights: Weights, config: SequenceConfig, token: F32, minutes: F64, rows: F32) -> F32:
+    """The state after the last of L moments, (D,), up to rounding what `newest` has of all of them.
+
+    `token`: that moment's summed events, (D,); `minutes`: time of each, (L,), L > 1; `rows`
+    (blocks, L, C): what was found of those before, in the last place of which that of this one is
+    put. No moment sees a later one, so what was found stays. `weights` are the parameters as
+    arrays: for one moment of one user, NumPy takes a fraction of the time.
+    """
+    d, length = len(token), len(minutes)
+    time = bucket(torch_().from_numpy(minutes[-1] - minutes)).numpy()
+    ago = np.minimum(np.arange(length - 1, -1, -1), STEPS - 1)
+    x = _normed(token @ weights["in"]) + weights["gap"][time[-2]]
+    for block in range(config.depth):
+        at, past = f"block{block}.", rows[block]
+        y = _normed(x) * weights[at + "norm1"]
+        if config.kind == "gru":
+            y = past[-1] = _recurred(y, past[-2], weights[at + "into"], weights[at + "again"])
+        elif config.kind == "cnn":
+            past[-1] = y
+            taps, mixed = weights[at + "filter"], np.zeros(2 * d, dtype=np.float32)
+            for tap in range(3):
+                place = length - 1 - (2 - tap) * 2**block
+                if place >= 0:
+                    mixed += taps[:, :, tap] @ past[place]
+            y = _silu(mixed[:d]) * mixed[d:]
+        else:
+            bias = (weights[at + "time"][time] + weights[at + "step"][ago]).T  # (H, L)
+            if config.kind == "transformer":
+                found = y @ weights[at + "qkv"]
+                past[-1] = found[d:]
+                keys, y = past[:, :d], past[:, d:]
+                q = found[:d].reshape(config.heads, -1, 1)
+                bias = bias + (_by_head(keys, config.heads) @ q)[..., 0] * q.shape[1] ** -0.5
+            else:
+                past[-1] = y
+                y = past
+            shares = np.exp(bias - bias.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            y = (shares[:, None] @ _by_head(y, config.heads)).reshape(d)
+        x = x + y @ weights[at + "out"]
+        up = _normed(x) * weights[at + "norm2"]
+        gate = np.asarray(up @ weights[at + "up"], dtype=np.float32)
+        x = x + (_silu(gate[: 2 * d]) * gate[2 * d :]) @ weights[at + "down"]
+    state: F32 = _normed(x) * weights["norm"] * weights["scale"]
+    return state
+
+
+def _by_head(y: F32, heads: int) -> F32:
+    """(L, D) as (H, L, D/H)."""
+    return y.reshape(len(y), heads, -1).transpose(1, 0, 2)
+
+
+def _normed(x: F32) -> F32:
+    """RMS norm as PyTorch has it (Zhang and Sennrich 2019)."""
+    out: F32 = x / np.sqrt(x @ x / np.float32(len(x)) + np.finfo(np.float32).eps)
+    return out
+
+
+def _sigmoid(x: F32) -> F32:
+    out: F32 = 0.5 * np.tanh(0.5 * x) + np.float32(0.5)
+    return out
+
+
+def _silu(x: F32) -> F32:
+    return x * _sigmoid(x)
+
+
+def _recurred(y: F32, state: F32, into: F32, again: F32) -> F32:
+    """The next state of a GRU, as PyTorch has it."""
+    reset, keep, new = np.split(into @ y, 3)
+    reset_again, keep_again, new_again = np.split(again @ state, 3)
+    kept = _sigmoid(keep + keep_again)
+    fresh = np.tanh(new + _sigmoid(reset + reset_again) * new_again)
+    out: F32 = fresh + kept * (state - fresh)
+    return out
 
 
 # ---------------------------------------------------------------- loss

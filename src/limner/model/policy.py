@@ -157,6 +157,14 @@ class Policy:
         out = out + np.float32(np.log(max(out.shape[1], 1)))
         return out if items is None else out[:, items]
 
+    def keep(self, most: int) -> None:
+        """As the sequence model it stands on."""
+        self.trunk.keep(most)
+
+    def let_go(self) -> None:
+        """As the sequence model it stands on."""
+        self.trunk.let_go()
+
     def save(self, folder: Path) -> None:
         """Write `policy.safetensors`, `policy.json` and the sequence model in `trunk`."""
         from safetensors.torch import save_file

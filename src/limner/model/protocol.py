@@ -45,6 +45,13 @@ class History:
         """The history as if these entries (indices) had not happened; for reasons."""
         keep = np.ones(len(self), dtype=bool)
         keep[np.asarray(drop, dtype=np.int64)] = False
+        return self._where(keep)
+
+    def since(self, first: int) -> History:
+        """The history from its entry `first` on."""
+        return self._where(slice(first, None))
+
+    def _where(self, keep: npt.NDArray[np.bool_] | slice) -> History:
         return History(
             self.items[keep],
             self.times[keep],

@@ -16,24 +16,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limner.errors import ModelError
-from limner.events.batch import F64, I64, Bool
+from limner.events.batch import F64, I32, I64, Bool
 from limner.metrics.splits import Truth
 from limner.model.artifacts import read_json, write_json
 from limner.model.loop import Curve, LoopConfig, Work, threads, train
-from limner.model.moments import in_order, starts
 from limner.model.network import (
     Asked,
     Candidates,
     ItemTable,
     Params,
     SequenceConfig,
+    Weights,
     ask,
     bucket,
     divergence,
-    encode,
     item_vectors,
     loss_of,
     new_params,
+    newest,
+    step,
+    steps,
     torch_,
     value_bucket,
 )
@@ -42,6 +44,7 @@ from limner.model.products import products
 from limner.model.protocol import F32, History, Interactions, ItemFeatures, Progress
 from limner.model.report import page
 from limner.model.sequences import MINUTE, Moments, batch_of, beyond, by_length, chunks, hiding
+from limner.model.states import Kept, States, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +57,9 @@ LEAST_PASSES, MOST_PASSES = 3, 20
 
 LEAST_DROPOUT, MOST_DROPOUT = 0.2, 0.5
 """Of a training with the fewest passes, and of one with the most."""
+
+_STEPS = 6
+"""Moments that are stepped through one by one; of more a history is read whole, which is faster."""
 
 _AT_ONCE = 2048
 """Items whose scores are summed at once."""
@@ -93,11 +99,13 @@ class _Read:
 class SequenceModel:
     """log(N · P(item | history)): 0 is chance.
 
-    A history is read up to its last `length` moments; an empty one scores as popularity does.
+    A history is read from its last `length` moments on, or from a few before; an empty one scores
+    as popularity does.
     With `config.members`, as many networks are trained from seeds of their own, and P is the
     geometric mean of theirs, made to sum to 1 again (after Lakshminarayanan et al. 2017, who take
     the arithmetic mean): what one believes by the chance of its seed the others do not confirm.
     This object is the first of them, and `others` has the rest.
+    Of live users it keeps what a reading found, if it is told to (`keep`).
     `checkpoints`: a folder where an interrupted training goes on from. Raises MissingExtra where
     PyTorch is not installed.
     """
@@ -117,11 +125,23 @@ class SequenceModel:
         self.curve = Curve()
         self.others: list[SequenceModel] = []
         self._joined: tuple[F32, F32] | None = None
+        self._states: States | None = None
+        self._weights: tuple[Params, Weights] | None = None
+        # items from `lasting` on may become others, and with them the edition
+        self.lasting, self.edition = 2**31, object()
 
     @property
     def name(self) -> str:
         """`sequence`."""
         return "sequence"
+
+    @property
+    def weights(self) -> Weights:
+        """The parameters as arrays, which share their memory."""
+        if self._weights is None or self._weights[0] is not self.params:
+            arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.params.items()}
+            self._weights = self.params, arrays
+        return self._weights[1]
 
     @property
     def parameters(self) -> int:
@@ -142,6 +162,7 @@ class SequenceModel:
         Judged by NDCG@10 on `held` (histories, and what came next) if that is given, else by the
         loss on the last moments of some users, which are then not learned from.
         """
+        self._states = None
         self.attributes = {name: list(values) for name, values in features.values.items()}
         self.kinds = np.unique(data.weights) if len(data.weights) else np.zeros(1)
         self.params = self._fresh(data, features)
@@ -167,6 +188,7 @@ class SequenceModel:
         if not self.params:
             self.fit(data, features, progress=progress)
             return
+        self._states = None
         self._grow(data.n_items, features)
         members = 1 + len(self.others)
         self._train(data, features, _told(progress, 1, members), since=self.trained_to)
@@ -184,16 +206,93 @@ class SequenceModel:
             return own
         return np.concatenate([own, *(other._embed(histories) for other in self.others)], axis=1)
 
+    def keep(self, most: int) -> None:
+        """Keep what readings of live users find, up to `most` bytes; nothing with 0.
+
+        Until it learns anew or is loaded: nothing is taken from what another model found.
+        """
+        members = [self, *self.others]
+        for member in members:
+            member._states = States(most // len(members)) if most else None
+
+    def let_go(self) -> None:
+        """Let go of all that is kept of users."""
+        for member in (self, *self.others):
+            if member._states is not None:
+                member._states.clear()
+
     def _embed(self, histories: Sequence[History]) -> F32:
         """The states of this member alone, (n, D)."""
         torch = torch_()
         out = np.zeros((len(histories), self.config.width), dtype=np.float32)
         rows = [row for row, history in enumerate(histories) if len(history)]
         with threads(1 if len(rows) == 1 else self.config.threads), torch.no_grad():
-            rows.sort(key=lambda row: len(histories[row]))  # of one length: little padding
-            for start in range(0, len(rows), 64):
-                part = rows[start : start + 64]
-                out[part] = self._states([histories[row] for row in part])
+            out[rows] = self._states_of([histories[row] for row in rows])
+        return out
+
+    def _states_of(self, histories: list[History]) -> F32:
+        """Those of histories that are not empty; where enough is kept of one, from there on."""
+        torch = torch_()
+        out = np.zeros((len(histories), self.config.width), dtype=np.float32)
+        anew: list[tuple[int, Window]] = []
+        for place, history in enumerate(histories):
+            window, row = Window.of(history, self.config.length), history.row
+            kept = self._states.get(row) if self._states is not None and row >= 0 else None
+            since = kept.agrees(window, self.edition, self.lasting) if kept is not None else 0
+            if kept is not None and len(window) - since <= min(since, _STEPS):
+                out[place] = self._onward(window, kept, since)
+            else:
+                anew.append((place, window))
+        anew.sort(key=lambda one: len(one[1]))  # of one length: little padding
+        for start in range(0, len(anew), 64):
+            places, windows = zip(*anew[start : start + 64], strict=True)
+            read = self._given(windows)
+            states, rows = self._newest(read, read.events)
+            out[list(places)] = states
+            for number, window in enumerate(windows):
+                if self._states is not None and window.history.row >= 0:
+                    kept_rows = np.stack([row[number, : len(window)].numpy() for row in rows])
+                    self._keep(window, kept_rows, states[number].numpy().copy())
+        ahead = torch.tensor([(h.now - h.times[-1]) / MINUTE for h in histories])
+        found: F32 = self._asked(torch.from_numpy(out), ahead).numpy()
+        return found
+
+    def _onward(self, window: Window, kept: Kept, since: int) -> F32:
+        """The state after a window (D,), of whose moments `since` are as they were kept."""
+        state, rows, length = kept.newest, kept.rows, len(window)
+        if since < length:
+            h, place = window.history, window.place
+            blocks, _, wide = kept.rows.shape
+            rows = np.empty((blocks, length, wide), dtype=np.float32)
+            rows[:, :since] = kept.rows[:, :since]
+            first = int(place.searchsorted(since))
+            values = None if h.values is None else h.values[first:]
+            sizes = np.bincount(place[first:] - since)[place[first:] - since]
+            events = self._events(h.items[first:], h.weights[first:], values, sizes)
+            minutes = h.times[window.opens] / MINUTE
+            for moment in range(since, length):
+                upto = slice(None, moment + 1)
+                token = events[place[first:] == moment].sum(axis=0)
+                state = step(self.weights, self.config, token, minutes[upto], rows[:, upto])
+            self._keep(window, rows, state)
+        return state
+
+    def _keep(self, window: Window, rows: F32, newest: F32) -> None:
+        if self._states is not None:
+            if not steps(self.config.kind):
+                rows = rows[:, :0].copy()
+            kept = Kept(window.told, window.place, window.age, rows, newest, self.edition)
+            self._states.put(window.history.row, kept)
+
+    def _events(self, items: I32, weights: F64, values: F64 | None, sizes: I64) -> F32:
+        """What events add to their moments, which have so many, (E, D)."""
+        told = self.weights["kind"][self._kinds_of(weights)]
+        if values is None:
+            told = told + self.weights["value"][0]
+        else:
+            told = told + self.weights["value"][value_bucket(values)]
+        share = (weights / np.sqrt(sizes)).astype(np.float32)[:, None]
+        out: F32 = (self.vectors[items] + told) * share
         return out
 
     def score(self, histories: Sequence[History], items: I64 | None = None) -> F32:
@@ -337,6 +436,7 @@ class SequenceModel:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        self._states = None
         meta = read_json(folder / "meta.json")
         path = folder / "weights.safetensors"
         try:
@@ -386,57 +486,52 @@ class SequenceModel:
             data, self.config.repeat_weight, kinds=self._kinds_of(data.weights), values=values
         )
 
-    def _states(self, histories: list[History]) -> F32:
-        read = self._read(histories)
-        out: F32 = self._after(read, read.events).numpy()
-        return out
-
     def _read(self, histories: list[History]) -> _Read:
         """What the network is given of histories that are not empty."""
+        return self._given([Window.of(history, self.config.length) for history in histories])
+
+    def _given(self, windows: Sequence[Window]) -> _Read:
         torch = torch_()
-        length = self.config.length
-        parts = []
-        for history in histories:
-            order = in_order(history.times, history.groups)
-            opens = starts(np.zeros(len(history), dtype=np.int64), order, history.groups)
-            moment = np.cumsum(opens) - 1
-            skip = int((moment >= max(0, int(moment[-1]) + 1 - length)).argmax())
-            kept = slice(skip, None)
-            parts.append((history, kept, moment[kept] - moment[skip], opens[kept]))
-        lengths = np.array([int(place[-1]) + 1 for _, _, place, _ in parts])
+        lengths = np.array([len(window) for window in windows])
         wide = int(lengths.max())
         valid = np.arange(wide)[None, :] < lengths[:, None]
         clock = np.zeros(valid.shape)
-        clock[valid] = np.concatenate([h.times[k][o] for h, k, _, o in parts]) / MINUTE
-        flat = np.concatenate([row * wide + p for row, (_, _, p, _) in enumerate(parts)])
-        sizes = np.bincount(flat, minlength=len(parts) * wide)[flat]
-        weights = np.concatenate([h.weights[k] for h, k, _, _ in parts])
-        values = np.concatenate(
-            [np.full(len(p), np.nan) if h.values is None else h.values[k] for h, k, p, _ in parts]
+        clock[valid] = np.concatenate([w.history.times[w.opens] for w in windows]) / MINUTE
+        flat = np.concatenate([row * wide + w.place for row, w in enumerate(windows)])
+        some = [window.history for window in windows]
+        events = self._events(
+            np.concatenate([h.items for h in some]),
+            np.concatenate([h.weights for h in some]),
+            np.concatenate(
+                [np.full(len(h), np.nan) if h.values is None else h.values for h in some]
+            ),
+            np.bincount(flat, minlength=len(windows) * wide)[flat],
         )
-        kinds = torch.from_numpy(self._kinds_of(weights))
-        told = self.params["kind"][kinds]
-        told = told + self.params["value"][torch.from_numpy(value_bucket(values)).long()]
-        vectors = torch.from_numpy(self.vectors[np.concatenate([h.items[k] for h, k, *_ in parts])])
-        share = torch.from_numpy((weights / np.sqrt(sizes)).astype(np.float32))[:, None]
         return _Read(
-            (vectors + told) * share,
+            torch.from_numpy(events),
             torch.from_numpy(flat),
             torch.from_numpy(clock),
             torch.from_numpy(valid),
-            torch.from_numpy(np.array([(h.now - h.times[-1]) / MINUTE for h, *_ in parts])),
+            torch.tensor([(h.now - h.times[-1]) / MINUTE for h in some]),
         )
 
-    def _after(self, read: _Read, events: Tensor) -> Tensor:
-        """The states after the last moment, (B, D), had the events been `events`."""
-        torch = torch_()
+    def _newest(self, read: _Read, events: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `newest` finds, had the events been `events`."""
         rows, wide = read.valid.shape
-        tokens = torch.zeros(rows * wide, self.config.width).index_add(0, read.places, events)
-        tokens = tokens.view(rows, wide, -1)
-        asked = encode(self.params, self.config, tokens, read.minutes, read.valid, last=True)
-        if self.config.asked_later:
-            asked = asked + self.params["ahead"][bucket(read.ahead)]
-        return asked
+        tokens = torch_().zeros(rows * wide, self.config.width)
+        tokens = tokens.index_add(0, read.places, events).view(rows, wide, -1)
+        return newest(self.params, self.config, tokens, read.minutes, read.valid)
+
+    def _after(self, read: _Read, events: Tensor) -> Tensor:
+        """The states at the moments of asking, (B, D), had the events been `events`."""
+        states, _ = self._newest(read, events)
+        return self._asked(states, read.ahead)
+
+    def _asked(self, states: Tensor, ahead: Tensor) -> Tensor:
+        """States (B, D), so many minutes later (B,)."""
+        if not self.config.asked_later:
+            return states
+        return states + self.params["ahead"][bucket(ahead)]
 
     def _table(self, features: ItemFeatures, n_items: int) -> ItemTable:
         """The items as the parameters know them: codes under `attributes`, and content."""

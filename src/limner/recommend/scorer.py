@@ -38,6 +38,19 @@ class Attributable(Protocol):
         ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """A family that keeps what it found of live users, to go on from there."""
+
+    def keep(self, most: int) -> None:
+        """Keep it from now on, up to `most` bytes; nothing with 0."""
+        ...
+
+    def let_go(self) -> None:
+        """Let go of all that is kept."""
+        ...
+
+
 def history_of(state: ProfileState, row: int, now: int) -> History:
     """A user's newest interactions from the live state, oldest first; empty for row −1."""
     if row < 0:
@@ -81,7 +94,9 @@ class Scorer:
     """A trained blend, under catalog ids.
 
     Items that came after the fit enter as they come (`model.entering`). To be asked with the
-    catalog at rest, as under the writer's lock. `content`: what is known of what they say.
+    catalog at rest, as under the writer's lock. `content`: what is known of what they say;
+    `memory`: bytes of what families may keep of live users, to be let go of (`let_go`) when events
+    or users are removed.
     """
 
     def __init__(
@@ -91,8 +106,11 @@ class Scorer:
         catalog: Catalog,
         version: str,
         content: Content | None = None,
+        *,
+        memory: int = 0,
     ) -> None:
         self.version = version
+        self._memory = memory
         self._content = content
         self.catalog = catalog
         self._item_ids = item_ids
@@ -104,10 +122,26 @@ class Scorer:
         to_model[to_catalog] = np.arange(self._known, dtype=np.int32)
         self._fitted = to_model, to_catalog
         self._now: _Reach | None = None
+        keeping = [model for model in blend.models.values() if isinstance(model, Keeping)]
+        for model in keeping:
+            model.keep(memory // len(keeping))
+
+    def let_go(self) -> None:
+        """Let go of all that is kept of users."""
+        for model in self._blend.models.values():
+            if isinstance(model, Keeping):
+                model.let_go()
 
     def over(self, catalog: Catalog) -> Scorer:
         """The same model, under the ids of another catalog."""
-        return Scorer(self._blend, self._item_ids, catalog, self.version, self._content)
+        return Scorer(
+            self._blend,
+            self._item_ids,
+            catalog,
+            self.version,
+            self._content,
+            memory=self._memory,
+        )
 
     def use(self, content: Content | None) -> None:
         """Know this of what items say from now on."""

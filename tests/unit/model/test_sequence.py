@@ -22,6 +22,7 @@ from limner.model.network import (
     log_partition,
     loss_of,
     new_params,
+    newest,
 )
 from limner.model.protocol import History, Interactions, ItemFeatures
 from limner.model.sequence import SequenceModel
@@ -74,9 +75,9 @@ def test_the_newest_states_alone_are_those_among_all(kind: Kind) -> None:
     minutes = torch.rand(3, 7, dtype=torch.float64).cumsum(1) * 1000
     tokens = torch.randn(3, 7, config.width)
     every = encode(params, config, tokens, minutes, valid)
-    newest = encode(params, config, tokens, minutes, valid, last=True)
+    found, _ = newest(params, config, tokens, minutes, valid)
     places = valid.sum(dim=1) - 1
-    torch.testing.assert_close(newest, every[torch.arange(3), places], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, every[torch.arange(3), places], rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_log_odds_against_chance() -> None:
