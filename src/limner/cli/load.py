@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from limner.errors import StoreError
 
 
@@ -79,6 +81,8 @@ class Load:
     taken: list[float] = field(default_factory=list)
     wrong: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+    added: int = 0
+    """Events that the answers say are in the log."""
 
     @property
     def rate(self) -> float:
@@ -126,8 +130,10 @@ async def open_loop(
 
     async def one(request: Request, due: float) -> None:
         connection = idle.pop() if idle else Connection(*address)
-        status, _ = await connection.ask(*request)
+        status, answer = await connection.ask(*request)
         note(out, status, due)
+        if status == 200 and request[0] == "POST":
+            out.added += msgspec.json.decode(answer).get("added", 0)
         idle.append(connection)
 
     for number, request in enumerate(requests):

@@ -220,7 +220,7 @@ def soak(bench: Bench) -> list[Line]:
     before = _head(bench)
     with served(settings) as (address, pid):
         (events, *reads), resident = asyncio.run(load(address, pid))
-    sent = len(events.taken) * TOGETHER
+    sent = events.added
     wrong = sum(sum(each.wrong.values()) for each in (events, *reads))
     rest = resident[len(resident) // 3 :]  # what is kept between requests is there by then
     growth = (max(rest[-3:]) - min(rest[:3])) / 2**20
