@@ -83,6 +83,13 @@ def told(outcome: Recorded | Exception) -> Any:
     return outcome.added, outcome.repeated, sorted(refused)
 
 
+def spelt(value: Any) -> str:
+    try:
+        return str(float(value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
 def state_of(app: Limner) -> Any:
     """All that a reader can see, but for when it was received."""
     log = [
@@ -91,8 +98,8 @@ def state_of(app: Limner) -> Any:
     ]
     held = []
     for row in app.store.quarantine.rows(limit=None):
-        # but for the seal, which has a nonce, and whether a number beside text is text
-        fields = {n: str(v) for n, v in row.row.items() if n != "sealed"}
+        # but for the seal, which has a nonce, and how a number is spelt that came beside text
+        fields = {n: spelt(v) for n, v in row.row.items() if n != "sealed"}
         held.append((row.where, row.line, row.rule, row.reason, str(sorted(fields.items()))))
     users = sorted(row["user_id"] for row in log if row.get("user_id"))
     portraits = []
