@@ -14,7 +14,7 @@ LimnerError                 what is wrong, where, and how to mend it
 │   ├── KeyMissing          the store's keys are not where they should be
 │   └── OutOfOrder          a batch does not start at the state's next position
 └── ModelError              a model cannot be fitted, loaded or used
-    └── Unreachable         the endpoint of a model is down, too slow, or takes no more for now
+    └── EndpointDown         the endpoint of a model is down, too slow, or takes no more for now
 """
 
 from __future__ import annotations
@@ -107,7 +107,13 @@ class ModelError(LimnerError):
     """A model cannot be fitted, loaded or used."""
 
 
-class Unreachable(ModelError):
+class AllRefused(InputError):
+    """No event of a request could be used; `refused` says why of each."""
+
+    refused: list[Any]
+
+
+class EndpointDown(ModelError):
     """The endpoint of a model is down, too slow, closed to us, or takes no more for now."""
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from limner.errors import ModelError, Unreachable, UsageError
+from limner.errors import EndpointDown, ModelError, UsageError
 from limner.events.batch import PROPERTY, Bool, EventBatch
 from limner.events.raw import PROPOSED, RESTS_ON, RESTS_ON_TYPE, TOPIC
 from limner.explain.facts import masked
@@ -143,7 +143,7 @@ def _read(
     if not questions:
         return done
     answers = _answers(app, questions)
-    unreached = [each for each in answers if isinstance(each, Unreachable)]
+    unreached = [each for each in answers if isinstance(each, EndpointDown)]
     if len(unreached) == len(answers):
         error = unreached[0]
         return replace(done, waiting=True, note=f"{error.where} {error.what}".strip())
@@ -222,9 +222,9 @@ def _answers(app: Limner, questions: Sequence[Sequence[_Text]]) -> list[Judged |
         out: list[Judged | ModelError] = []
         for some in _parts(questions, QUESTIONS_AT_ONCE):
             out += threads.map(put, some)
-            if all(isinstance(answer, Unreachable) for answer in out):
+            if all(isinstance(answer, EndpointDown) for answer in out):
                 return out  # it is down: there is no use in asking on
-        again = [n for n, answer in enumerate(out) if isinstance(answer, Unreachable)]
+        again = [n for n, answer in enumerate(out) if isinstance(answer, EndpointDown)]
         for n, answer in zip(again, threads.map(put, [questions[n] for n in again]), strict=True):
             out[n] = answer
     return out

@@ -103,7 +103,8 @@ async def closed(
     async def one() -> None:
         connection = Connection(*address)
         try:
-            while (sent := time.perf_counter()) - began < seconds:
+            while not (out.taken or out.wrong) or time.perf_counter() - began < seconds:
+                sent = time.perf_counter()
                 request = next(requests, None)
                 if request is None:
                     break

@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import msgspec
 
-from limner.errors import InputError, LimnerError, ModelError, UsageError, to_error
+from limner.errors import AllRefused, LimnerError, ModelError, UsageError, to_error
 from limner.events.batch import PROPERTY
 from limner.events.raw import RawBatch, Refused, RefusedEvent
 from limner.model.protocol import Progress
@@ -119,12 +119,6 @@ class Remote:
             failed = training.error
             raise ModelError(failed.what, where=failed.where or self.url, mend=failed.mend)
         return training
-
-
-class AllRefused(InputError):
-    """Every event of a request was refused."""
-
-    refused: list[RefusedEvent]
 
 
 def user_path(user: str, *rest: str) -> str:

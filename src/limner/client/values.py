@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from limner.errors import InputError
+from limner.errors import AllRefused as AllRefused
 
 Section = Literal["basic", "behaviour", "interests", "value"]
 
@@ -46,12 +46,6 @@ class Accepted(Struct, frozen=True):
             [*self.refused, *counted],
             max(self.as_of, later.as_of),
         )
-
-
-class AllRefused(InputError):
-    """No event of a request could be used; `refused` says why of each."""
-
-    refused: list[RefusedEvent]
 
 
 class Slot(Struct, frozen=True):

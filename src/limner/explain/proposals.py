@@ -64,7 +64,7 @@ class Judged:
 def proposed(config: LlmConfig, texts: Sequence[tuple[str, str]]) -> Judged:
     """What the model proposes from a user's texts, (kind, text) of each; judged.
 
-    Raises Unreachable, or another ModelError for an answer that is none.
+    Raises EndpointDown, or another ModelError for an answer that is none.
     """
     return judged(ask(config, prompt(texts)), [text for _, text in texts])
 

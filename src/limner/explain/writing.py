@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from limner.catalog.encoders.endpoint import opener
-from limner.errors import ConfigError, ModelError, Unreachable
+from limner.errors import ConfigError, EndpointDown, ModelError
 from limner.explain.facts import SHOWN, identifying
 from limner.explain.lexicon import DIRECTIONS, GLUE_EN, GLUE_ZH, Language
 from limner.explain.narrative import MOST, Slots, all_facts, by_template, filled, grounded
@@ -63,7 +63,7 @@ class LlmConfig:
 def ask(config: LlmConfig, messages: list[dict[str, str]]) -> str:
     """What the model answers to a chat, within `timeout` in all.
 
-    Raises Unreachable if the endpoint cannot be reached, is closed to us or takes too long,
+    Raises EndpointDown if the endpoint cannot be reached, is closed to us or takes too long,
     another ModelError if it cannot take this question, or answers with no chat completion.
     """
     plain = config.url.rstrip("/")
@@ -89,11 +89,11 @@ def ask(config: LlmConfig, messages: list[dict[str, str]]) -> str:
     except HTTPError as error:
         with error:
             mend = "is LIMNER_LLM_KEY set?" if error.code in (401, 403) else ""
-            kind = ModelError if error.code in _OF_THE_QUESTION else Unreachable
+            kind = ModelError if error.code in _OF_THE_QUESTION else EndpointDown
             raise kind(f"answered {error.code}", where=_place(url), mend=mend) from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise Unreachable(f"cannot be reached: {reason}", where=_place(url)) from None
+        raise EndpointDown(f"cannot be reached: {reason}", where=_place(url)) from None
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise ModelError(
             "the answer is none of a chat endpoint",
