@@ -78,7 +78,8 @@ def test_a_server_is_measured_from_outside(
 ) -> None:
     for name, value in {
         "reasoning.EVENTS": 24, "serving.EVENTS": 24, "serving.ITEMS": 60, "serving.SECONDS": 0.5,
-        "serving.WARM": 0.2, "serving.PROBING": 1.0, "serving.BATCHES": 2000, "serving.SINGLES": 9000,
+        "serving.WARM": 0.2, "serving.PROBING": 1.0,
+        "serving.BATCHES": 2000, "serving.SINGLES": 9000,
     }.items():  # fmt: skip
         monkeypatch.setattr(f"limner.cli.{name}", value)
     wanted = ["serve", "freshness", "soak"]

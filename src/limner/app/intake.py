@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limner.events.log import Position
-from limner.events.raw import Import, ImportLedger, RawBatch, Refused
+from limner.events.raw import STRIDE, Import, ImportLedger, RawBatch, Refused
 from limner.model.protocol import Progress
 from limner.privacy.admit import Admitted, Occurrences
 from limner.profile.writer import Recorded
@@ -97,7 +97,7 @@ def _record_bodies(
         bodies, where=where, now=now, received=received
     )
     unreadable = _known_by(app, unreadable, bodies)
-    occurrences = Occurrences(payloads.STRIDE)
+    occurrences = Occurrences(STRIDE)
     parts: list[tuple[RawBatch, Recorded]] = []
     try:
         for raw in batches:
@@ -127,9 +127,9 @@ def _known_by(app: Limner, unreadable: Sequence[Refused], bodies: Sequence[Body]
     """Rows with a digest of their bodies, so that the same line of another body is another row."""
     digests = {
         place: app.keys.digests([bodies[place][0]], person=b"refused body", size=8).hex()
-        for place in {row.line // payloads.STRIDE for row in unreadable}
+        for place in {row.line // STRIDE for row in unreadable}
     }
-    return [replace(row, row={"body": digests[row.line // payloads.STRIDE]}) for row in unreadable]
+    return [replace(row, row={"body": digests[row.line // STRIDE]}) for row in unreadable]
 
 
 @dataclass(slots=True)
@@ -148,14 +148,14 @@ class _Held:
 
 def _own_lines(refused: Iterable[Refused]) -> list[Refused]:
     """Rows under their numbers in their own bodies."""
-    return [replace(row, line=row.line % payloads.STRIDE) for row in refused]
+    return [replace(row, line=row.line % STRIDE) for row in refused]
 
 
 def _by_body(
     parts: Sequence[tuple[RawBatch, Recorded]], unreadable: Sequence[Refused], bodies: Sized
 ) -> list[Recorded]:
     """What became of each body's rows."""
-    n, stride = len(bodies), payloads.STRIDE
+    n, stride = len(bodies), STRIDE
     rows, again = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     as_of = np.zeros(n, dtype=np.int64)
     refused: list[list[Refused]] = [[] for _ in range(n)]

@@ -33,6 +33,11 @@ EXPIRES = "expires_at"
 """Property of an item or of declared attributes: when they end."""
 
 
+STRIDE = 1 << 20
+"""Of rows of several requests: a row's line is its number in its own plus this times the place of
+the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawBatch:
     """Rows of one source under canonical names, before admission and cleaning.

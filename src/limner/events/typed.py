@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limner.events.batch import F64, I32, LARGEST, PROPERTY, SCHEMA, Bool
-from limner.events.raw import RawBatch
+from limner.events.raw import STRIDE, RawBatch
 from limner.events.rules import CleanConfig
 from limner.events.timestamps import Times, to_micros
 
@@ -137,7 +137,10 @@ class Typed:
         return self.again() & asked
 
     def again(self) -> Bool:
-        """The rows without an event id whose content an earlier row of the batch has."""
+        """The rows without an event id whose content an earlier row of the batch has.
+
+        Of rows of several requests (`STRIDE`), an earlier one of the same request.
+        """
         if self._has(REPEATED):  # a piece of a batch, which was asked as a whole
             known: Bool = self.column(REPEATED).to_numpy(zero_copy_only=False)
             return known
@@ -152,6 +155,11 @@ class Typed:
         ordered = np.sort(codes)  # several times faster than finding the places
         if (ordered[1:] != ordered[:-1]).all():
             return out
+        if self._has("line"):
+            bodies = self.column("line").to_numpy(zero_copy_only=False) // STRIDE
+            if (bodies != bodies[0]).any():
+                content_of = np.unique(codes, return_inverse=True)[1]
+                codes = content_of + bodies * np.int64(self.n)
         first = np.unique(codes, return_index=True)[1]
         out[:] = True
         out[first] = False

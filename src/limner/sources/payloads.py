@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from limner.errors import InputError
 from limner.events.batch import PROPERTY
-from limner.events.raw import ALIAS, RawBatch, Refused
+from limner.events.raw import ALIAS, STRIDE, RawBatch, Refused
 from limner.events.vocabulary import RESERVED, canonical
 from limner.sources.columns import Columns
 from limner.sources.decoding import decoded, flaw
@@ -27,9 +27,6 @@ CELLS = 1 << 22
 """The most cells (rows times columns) of one batch; beyond it there is another."""
 WIDE = 2_000
 """The most columns of one batch of several bodies."""
-STRIDE = 1 << 20
-"""Of rows of several bodies: a row's line is its number in its body plus this times the place of
-the body."""
 
 _IDS = ("user_id", "item_id", "event_type", "event_id", "group_id", "target_user_id",
         "recommendation_id", "unit", "tz")  # fmt: skip
