@@ -13,6 +13,6 @@ neither numpy nor Arrow.
 
 from limner.client.client import AsyncClient, Client
 from limner.client.retrying import Busy, Retries, Unreachable
-from limner.client.values import AllRefused
+from limner.errors import AllRefused
 
 __all__ = ["AllRefused", "AsyncClient", "Busy", "Client", "Retries", "Unreachable"]

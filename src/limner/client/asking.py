@@ -13,8 +13,7 @@ from uuid import uuid4
 import msgspec
 
 from limner.client import values
-from limner.client.values import AllRefused
-from limner.errors import InputError, LimnerError, UsageError, to_error
+from limner.errors import AllRefused, InputError, LimnerError, UsageError, to_error
 from limner.sources.names import field_of
 
 T = TypeVar("T")

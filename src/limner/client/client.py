@@ -17,8 +17,8 @@ from limner.client import asking
 from limner.client.asking import Asked, Event
 from limner.client.line import Line
 from limner.client.retrying import AGAIN, Busy, Retries, Unreachable, retry_after
-from limner.client.values import Accepted, AllRefused
-from limner.errors import LimnerError, MissingExtra, UsageError
+from limner.client.values import Accepted
+from limner.errors import AllRefused, LimnerError, MissingExtra, UsageError
 
 try:
     import httpx

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from limner.client.asking import BYTES
-from limner.client.values import Accepted, AllRefused
+from limner.client.values import Accepted
+from limner.errors import AllRefused
 
 _log = logging.getLogger("limner.client")
 

@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from limner.errors import AllRefused as AllRefused
-
 Section = Literal["basic", "behaviour", "interests", "value"]
 
 
