@@ -715,18 +715,18 @@ class Limner:
         [seen] = self._with_vectors([found]) if vector and not past else [found.seen]
         return replace(seen, written=writing.written(self, seen, written)) if written else seen
 
-    def portraits(self, user_ids: Sequence[str]) -> list[Portrait | LimnerError]:
+    def portraits(self, user_ids: Sequence[str]) -> list[Portrait | Exception]:
         """The present portraits of several, whose histories the model reads together.
 
-        In the place of a user who is not known stands the NotFound that `portrait` raises.
+        Each fails alone: in its place stands what `portrait` raises, NotFound of an unknown user.
         """
-        out: list[Portrait | LimnerError] = []
+        out: list[Portrait | Exception] = []
         known: dict[int, _Seen] = {}
         for place, user_id in enumerate(user_ids):
             try:
                 known[place] = self._portrait(user_id, at=None, known_at=None)
                 out.append(known[place].seen)
-            except LimnerError as error:
+            except Exception as error:
                 out.append(error)
         for place, seen in zip(known, self._with_vectors(list(known.values())), strict=True):
             out[place] = seen

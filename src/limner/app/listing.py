@@ -237,20 +237,19 @@ def _read(
 ) -> list[_Scored | Exception]:
     """The lists' histories; those that ask the same of the blend are scored together."""
     out: list[_Scored | Exception] = []
-    alike: dict[tuple[tuple[str, ...], Task], list[_Scored]] = {}
+    alike: dict[tuple[tuple[str, ...], Task], tuple[Mixture, list[_Scored]]] = {}
     for one in lists:
         try:
             families = tuple(one.config.families)
-            scores = Mixture(app.state, scorer, families, app.population)
+            mixture = Mixture(app.state, scorer, families, app.population)
             history = one.history()
-            found = _Scored(history, task_of(app.state, history, one.config), scores)
-            alike.setdefault((families, found.task), []).append(found)
+            found = _Scored(history, task_of(app.state, history, one.config), mixture)
+            alike.setdefault((families, found.task), (mixture, []))[1].append(found)
             out.append(found)
         except Exception as error:
             out.append(error)
-    for (families, task), several in alike.items():
+    for (_, task), (mixture, several) in alike.items():
         if len(several) > 1:
-            mixture = Mixture(app.state, scorer, families, app.population)
             together = mixture.together([each.history for each in several], task)
             for each, scores_of in zip(several, together, strict=True):
                 each.scores = scores_of
