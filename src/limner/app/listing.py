@@ -25,7 +25,7 @@ from limner.model.protocol import History
 from limner.profile.choices import choices_of
 from limner.recommend.attribution import Attribution, attributed
 from limner.recommend.bandit import Posterior
-from limner.recommend.families import LIVE, Mixture, Scores
+from limner.recommend.families import LIVE, Mixture
 from limner.recommend.rank import Recommendations, RecommendConfig, Repeats
 from limner.recommend.recommend import asked as over
 from limner.recommend.recommend import recommend as listed_for
@@ -217,11 +217,14 @@ class _Making:
 
 @dataclass(slots=True)
 class _Scored:
-    """A history, the weights of the blend that hold for it, and what scores it."""
+    """A history, the weights of the blend that hold for it, what scores it, and the families'
+    parts where they were read with those of others.
+    """
 
     history: History
     task: Task
-    scores: Scores
+    scores: Mixture
+    parts: dict[str, F64] | None = None
 
 
 def _made(app: Limner, lists: Sequence[_Making]) -> list[tuple[Listed, F64]]:
@@ -237,22 +240,22 @@ def _read(
 ) -> list[_Scored | Exception]:
     """The lists' histories; those that ask the same of the blend are scored together."""
     out: list[_Scored | Exception] = []
-    alike: dict[tuple[tuple[str, ...], Task], tuple[Mixture, list[_Scored]]] = {}
+    alike: dict[tuple[tuple[str, ...], Task], list[_Scored]] = {}
     for one in lists:
         try:
             families = tuple(one.config.families)
             mixture = Mixture(app.state, scorer, families, app.population)
             history = one.history()
             found = _Scored(history, task_of(app.state, history, one.config), mixture)
-            alike.setdefault((families, found.task), (mixture, []))[1].append(found)
+            alike.setdefault((families, found.task), []).append(found)
             out.append(found)
         except Exception as error:
             out.append(error)
-    for (_, task), (mixture, several) in alike.items():
+    for (_, task), several in alike.items():
         if len(several) > 1:
-            together = mixture.together([each.history for each in several], task)
-            for each, scores_of in zip(several, together, strict=True):
-                each.scores = scores_of
+            together = several[0].scores.together([each.history for each in several], task)
+            for each, parts in zip(several, together, strict=True):
+                each.parts = parts
     return out
 
 
@@ -269,6 +272,7 @@ def _list_of(app: Limner, one: _Making, scored: _Scored | Exception) -> tuple[Li
             as_of=app.state.position,
             scenario=one.scenario,
             posterior=one.posterior,
+            given=scored.parts,
         )
         if one.explain:
             listed = explained(listed, scored.history, scored.scores, app.state, task=scored.task)

@@ -46,7 +46,7 @@ class Crowd:
     """
 
     now: int
-    key: tuple[int, int]
+    removals: int
     position: int
     n_rows: int
     n_items: int
@@ -157,13 +157,11 @@ def crowd(state: ProfileState, now: int) -> Crowd:
     That is, if the log has grown by a hundredth, an hour has passed, or something was taken out.
     """
     known = _kept.get(state)
-    if known is None or known.key[1] != state.removals or not _right(known, state, now, 1.0):
+    if known is None or known.removals != state.removals or not _right(known, state, now, 1.0):
         known = _kept[state] = _counted(state, now, nullcontext(), state.rows.size)
     if known.n_items != len(state.catalog):  # nobody has done anything yet with what came
         described = state.catalog.described_from().copy()
-        key = len(state.catalog), state.removals
-        known = replace(known, key=key, n_items=len(state.catalog), described=described)
-        _kept[state] = known
+        known = _kept[state] = replace(known, n_items=len(state.catalog), described=described)
     return known
 
 
@@ -180,7 +178,7 @@ def renew(state: ProfileState, now: int, lock: AbstractContextManager[object]) -
     for name in known.__dict__.keys() & {"of_late", "popular", "velocity", "since", "chosen"}:
         getattr(out, name)  # what was asked for of the one before
     with lock:
-        if (len(state.catalog), state.removals) != out.key:
+        if (len(state.catalog), state.removals) != (out.n_items, out.removals):
             return False
         _kept[state] = out
     return True
@@ -198,7 +196,8 @@ def _counted(
     pool = state.pools[HISTORY]
     with lock:
         position, size = state.position, state.rows.size
-        key, described = (len(state.catalog), state.removals), state.catalog.described_from().copy()
+        n_items, removals = len(state.catalog), state.removals
+        described = state.catalog.described_from().copy()
     every = position // MOST + 1
     chosen = np.arange(0, size, every)
     parts = []
@@ -207,7 +206,7 @@ def _counted(
         with lock:
             rows, items, values = pool.every(some)
         # what came meanwhile of items is counted the next time
-        old = np.flatnonzero(items < key[0])
+        old = np.flatnonzero(items < n_items)
         parts.append(
             (
                 some[rows[old]],
@@ -220,7 +219,9 @@ def _counted(
     rows, items, times, worth, groups = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    return Crowd(now, key, position, size, key[0], rows, items, times, worth, groups, described)
+    return Crowd(
+        now, removals, position, size, n_items, rows, items, times, worth, groups, described
+    )
 
 
 def repeating(state: ProfileState, kind: str, now: int) -> Bool:

@@ -64,31 +64,6 @@ class Scores(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """Scores of one history whose parts were read before, together with others'."""
-
-    scores: Scores
-    given: dict[str, F64]
-
-    @property
-    def version(self) -> str | None:
-        """The model's."""
-        return self.scores.version
-
-    def parts(self, history: History, task: Task) -> dict[str, F64]:
-        """What was read."""
-        return dict(self.given)
-
-    def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
-        """As the scores say."""
-        return self.scores.parts_of(histories, items, task)
-
-    def attribute(self, history: History, items: I64, task: Task) -> F64:
-        """As the scores say."""
-        return self.scores.attribute(history, items, task)
-
-
-@dataclass(frozen=True, slots=True)
 class Mixture:
     """The families `names` of a state; without names the blend, or what there is without one.
 
@@ -140,14 +115,17 @@ class Mixture:
                 out["portrait"] = _spread_by_one(self._live("portrait", history))
         return out
 
-    def together(self, histories: Sequence[History], task: Task) -> list[Scores]:
-        """For each history scores whose parts were read together, as far as models read them."""
-        if self.names or self.scorer is None:
-            return [self] * len(histories)
+    def together(self, histories: Sequence[History], task: Task) -> list[dict[str, F64] | None]:
+        """The `parts` of several, read together as far as models read them; None of the others."""
+        out: list[dict[str, F64] | None] = [None] * len(histories)
         rows = [row for row, history in enumerate(histories) if len(history)]
-        read = self.scorer.parts_together([histories[row] for row in rows], task) if rows else []
-        given = dict(zip(rows, read, strict=True))
-        return [Read(self, given[row]) if row in given else self for row in range(len(histories))]
+        if self.names or self.scorer is None or not rows:
+            return out
+        for row, parts in zip(
+            rows, self.scorer.parts_together([histories[row] for row in rows], task), strict=True
+        ):
+            out[row] = parts
+        return out
 
     def parts_of(self, histories: Sequence[History], items: I64, task: Task) -> dict[str, F64]:
         """Each part's contribution to some items under several histories, (n, k).

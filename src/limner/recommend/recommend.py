@@ -59,15 +59,21 @@ class Scored:
         return gone
 
 
-def score(state: ProfileState, history: History, scores: Scores, config: RecommendConfig) -> Scored:
-    """Every item's parts and score, and what filters take out.
+def score(
+    state: ProfileState,
+    history: History,
+    scores: Scores,
+    config: RecommendConfig,
+    given: Mapping[str, F64] | None = None,
+) -> Scored:
+    """Every item's parts and score, and what filters take out; the families' parts may be `given`.
 
     The parts are the families', then those of boosts, freshness and
     what was passed over, in standard deviations of the
     families' score over the items that are left.
     """
     task = task_of(state, history, config)
-    parts = dict(scores.parts(history, task))
+    parts = dict(scores.parts(history, task) if given is None else given)
     removed = filters(state, history, config)
     out = Scored(parts, total(parts), removed, task)
     passed = ignored(state, history) if config.fade else None
@@ -163,12 +169,14 @@ def recommend(
     as_of: int,
     scenario: str = "",
     posterior: Posterior | None = None,
+    given: Mapping[str, F64] | None = None,
 ) -> tuple[Recommendations, Scored, F64]:
     """The best items for a history, what they were chosen by, and the context of each (n, d).
 
-    With a `posterior` the list explores as configured; without, there are no contexts.
+    With a `posterior` the list explores as configured; without, there are no contexts. `given`:
+    the families' parts, where they were read before.
     """
-    scored = score(state, history, scores, config)
+    scored = score(state, history, scores, config, given)
     key, seen = uuid4().hex, dict[int, F64]()
 
     def explore(among: Sequence[int]) -> Exploration:
