@@ -140,12 +140,16 @@ class Grow:
         if n <= self.n:
             return
         if n > len(self.data):
-            room = max(n, len(self.data) + len(self.data) // 2, 16)
-            data = _room((room, *self.data.shape[1:]), self.data.dtype)
-            data[: self.n] = self.data[: self.n]
-            self.data = data
+            self.reserve(max(n, len(self.data) + len(self.data) // 2, 16))
         self.data[self.n : n] = self.fill
         self.n = n
+
+    def reserve(self, n: int) -> None:
+        """Have room for `n` without touching it; the content stays."""
+        if n > len(self.data):
+            data = _room((n, *self.data.shape[1:]), self.data.dtype)
+            data[: self.n] = self.data[: self.n]
+            self.data = data
 
     def cut(self, n: int) -> None:
         """Make the content `n` long and give back the room behind it, but for an eighth."""

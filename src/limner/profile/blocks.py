@@ -35,7 +35,7 @@ class Blocks:
             for column in columns
         }
         self.lost = Grow("f8", 0.0, lost)
-        self.free: list[int] = []
+        self.free = Grow("i4")
 
     def _all(self) -> Iterator[Grow]:
         yield from (self.keys, self.count, self.lost, *self.columns.values())
@@ -43,41 +43,59 @@ class Blocks:
     @property
     def live(self) -> int:
         """How many blocks are somebody's."""
-        return self.keys.n - len(self.free)
+        return self.keys.n - self.free.n
 
     def take(self, n: int) -> I64:
         """Numbers of `n` empty blocks."""
-        kept = max(len(self.free) - n, 0)
-        reused = self.free[kept:]
-        del self.free[kept:]
+        kept = max(self.free.n - n, 0)
+        reused = self.free.view[kept:].astype(np.int64)
+        self.free.n = kept
         start = self.keys.n
         stop = start + n - len(reused)
         for grown in self._all():
             grown.resize(stop)
-        return np.array([*reused, *range(start, stop)], dtype=np.int64)
+        return np.concatenate([reused, np.arange(start, stop)])
+
+    def reserve(self, more: int) -> None:
+        """Have room for so many more blocks, or half of what there is, if that is more."""
+        for grown in self._all():
+            grown.reserve(grown.n + max(more, grown.n // 2, 16))
+
+    @property
+    def space(self) -> int:
+        """How many blocks there is room for."""
+        return min(len(grown.data) for grown in self._all())
+
+    def used(self, blocks: int, free: int) -> None:
+        """So many blocks are in use or free by now, and so many are free."""
+        for grown in self._all():
+            grown.n = blocks
+        self.free.n = free
 
     def wipe(self, blocks: I64) -> None:
         """Empty these blocks; they may be taken again."""
         for grown in self._all():
             grown.data[blocks] = grown.fill
-        self.free.extend(blocks.tolist())
+        kept = self.free.n
+        self.free.resize(kept + len(blocks))
+        self.free.data[kept : self.free.n] = blocks
 
     @property
     def worth_closing_up(self) -> bool:
         """Whether many blocks are empty."""
-        free = len(self.free)
+        free = self.free.n
         return free * self.capacity >= LEAST_FREE and free * 16 >= self.keys.n
 
     def close_up(self, last: I64) -> I64:
         """Give back the room of the empty blocks; the blocks from `live` on, which are `last`,
         move into empty ones before them: where to.
         """
-        stop, free = self.live, np.array(self.free)
+        stop, free = self.live, self.free.view
         holes = np.sort(free[free < stop])
         for grown in self._all():
             grown.data[holes] = grown.data[last]
             grown.cut(stop)
-        self.free = []
+        self.free = Grow("i4")
         return holes
 
     def put(

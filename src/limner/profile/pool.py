@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from limner.events.arrays import Grow
 from limner.events.batch import F64, I64, Bool
+from limner.profile import merging
 from limner.profile.blocks import Blocks, capacities, present, shaped
 from limner.profile.compact import Compact, wide_enough
 from limner.profile.merge import Column, Values, group_starts, merge, reduce_groups
@@ -71,6 +72,8 @@ class Pool:
         self._class = Grow("i1", -1)
         self._block = Grow("i4", -1)
         self._gone = Spilled() if spec.unique and spec.keep == "newest" else None
+        self._table: _Table | None = None
+        self._compiled = merging.takes(self._columns)
 
     @property
     def _columns(self) -> tuple[Column, ...]:
@@ -83,6 +86,7 @@ class Pool:
 
     def clear(self, rows: I64) -> None:
         """Forget the entries of these users, none twice; their blocks are overwritten."""
+        self._table = None
         sizes = self._class.data[rows]
         for size in present(sizes):
             self._classes[size].wipe(self._block.data[rows[sizes == size]])
@@ -174,8 +178,56 @@ class Pool:
                 for cls in self._classes:
                     cls.refine(self._kept_as.unit)
                 self._kept_as.refine()
+            values = self._kept_as.short(values)
+            if self._compiled and merging.compiled is not None:
+                left = self._add_compiled(rows, keys, values)
+                if not len(left):
+                    return
+                rows, keys = rows[left], keys[left]
+                values = {name: column[left] for name, column in values.items()}
             self._fit("", keys)
-            self._add(rows, keys, self._kept_as.short(values))
+            self._table = None
+            self._add(rows, keys, values)
+
+    def _add_compiled(self, rows: I64, keys: npt.NDArray[Any], values: Values) -> I64:
+        """Merge in place, entry by entry; the indices of what takes the plain way."""
+        assert merging.compiled is not None
+        given = merging.given(self._columns, values)
+        whole: I64 | None = None
+        rows, keys = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(keys, np.int64)
+        plain = []
+        while True:
+            table = self._table = self._table or _Table(self)
+            left = np.empty(len(rows), dtype=np.int8)
+            over, moved = merging.compiled.add(
+                table.numbers, table.shape, table.spec, table.lives,
+                self._class.data, self._block.data, rows, keys, given, left,
+            )  # fmt: skip
+            if moved:
+                self._moved(table)
+            if not over:
+                break
+            plain.append(np.flatnonzero(left == merging.PLAIN))
+            again = np.flatnonzero(left == merging.ROOM)
+            if whole is not None:
+                plain[-1] = whole[plain[-1]]
+            if not len(again):
+                break
+            for size in np.flatnonzero(table.numbers[:, _WANTED]).tolist():
+                self._classes[size].reserve(int(table.numbers[size, _WANTED]))
+            self._table = None
+            whole = again if whole is None else whole[again]
+            rows, keys = rows[again], keys[again]
+            values = {name: column[again] for name, column in values.items()}
+            given = merging.given(self._columns, values)
+        return np.sort(np.concatenate(plain)) if plain else np.empty(0, dtype=np.int64)
+
+    def _moved(self, table: _Table) -> None:
+        """Say of the classes what became of their blocks, and close up what is worth it."""
+        for size, (blocks, free) in table.changed():
+            self._classes[size].used(blocks, free)
+            if self._classes[size].worth_closing_up:
+                self._close_up(size)
 
     def _put(
         self,
@@ -196,6 +248,7 @@ class Pool:
             self._widen(name, wide)
 
     def _widen(self, name: str, dtype: np.dtype[Any]) -> None:
+        self._table = None
         for cls in self._classes:
             self._grown(cls, name).widen(dtype)
 
@@ -269,6 +322,7 @@ class Pool:
             lost = other._lost(other_row)
             if lost.any():
                 one = np.array([row])
+                self._table = None
                 self._make_room(one, self._counts(one), self._sizes[-1:])
                 self._let_go(row, *lost[:2].tolist())
                 self._lost(row)[2:] += lost[2:]
@@ -393,6 +447,7 @@ class Pool:
         cls = self._classes[size]
         if size < 0 or not cls.worth_closing_up:
             return
+        self._table = None
         stop = cls.live
         owners = (self._class.view == size).nonzero()[0]
         owners = owners[self._block.view[owners] >= stop]
@@ -486,13 +541,14 @@ class Pool:
             out[at + "keys"] = cls.keys.view
             out[at + "count"] = cls.count.view
             out[at + "lost"] = cls.lost.view
-            out[at + "free"] = np.array(cls.free, dtype=np.int64)
+            out[at + "free"] = cls.free.view.astype(np.int64)
             for name, grown in cls.columns.items():
                 out[f"{at}columns.{name}"] = grown.view
         return out
 
     def load(self, arrays: Arrays, rooms: Arrays = NO_ROOM) -> None:
         """Take what `arrays` gave; see `ProfileState.load`."""
+        self._table = None
         if int(arrays["unit"][0]) == 1:
             self._kept_as.refine()
         for name in self._kept_as.numbers:
@@ -510,9 +566,59 @@ class Pool:
             take(cls.keys, at + "keys")
             take(cls.count, at + "count")
             take(cls.lost, at + "lost")
-            cls.free = arrays[at + "free"].tolist()
+            cls.free.load(arrays[at + "free"].astype(np.int32))
             for name, grown in cls.columns.items():
                 take(grown, f"{at}columns.{name}")
+
+
+_USED, _FREED, _WANTED, _FIXED = 1, 9, 10, 11
+"""Places in a row of the table of classes, as `_merging.c` numbers them."""
+
+
+class _Table:
+    """Where the blocks of a pool lie, as the compiled way reads it, until one of them moves."""
+
+    __slots__ = ("_was", "lives", "numbers", "shape", "spec")
+
+    def __init__(self, pool: Pool) -> None:
+        classes, columns = pool._classes, pool._columns
+        first = classes[0]
+        kept = [first.columns[column.name].data.dtype for column in columns]
+        at = range(_FIXED, _FIXED + len(columns))
+        self.spec = merging.spec(columns, kept, at)
+        self.lives = merging.lives(columns)
+        unique, careful = pool.spec.unique, pool._gone is not None
+        self.shape = np.array(
+            [len(classes), _FIXED + len(columns), merging.TYPES[first.keys.data.dtype],
+             unique, careful], dtype=np.int64,
+        )  # fmt: skip
+        self.numbers = np.array([self._row(cls, columns) for cls in classes], dtype=np.int64)
+        self._was = self.numbers[:, [_USED, _FREED]].copy()
+
+    @staticmethod
+    def _row(cls: Blocks, columns: tuple[Column, ...]) -> list[int]:
+        space = cls.space
+        cls.free.reserve(space)
+        wide, lost = cls.count.data.dtype.itemsize > 1, cls.lost.data.shape[1] * 8
+        where = [_address(cls.columns[column.name]) for column in columns]
+        return [
+            cls.capacity, cls.keys.n, space, _address(cls.keys), _address(cls.count), wide,
+            _address(cls.lost), lost, _address(cls.free), cls.free.n, 0, *where,
+        ]  # fmt: skip
+
+    def changed(self) -> list[tuple[int, tuple[int, int]]]:
+        """(class, (blocks in use or free, free ones)) where that is not what it was."""
+        now = self.numbers[:, [_USED, _FREED]]
+        sizes = np.flatnonzero((now != self._was).any(axis=1)).tolist()
+        self._was = now
+        return [(size, (int(now[size, 0]), int(now[size, 1]))) for size in sizes]
+
+
+def _address(grown: Grow) -> int:
+    data = grown.data
+    if not (data.flags.writeable and data.flags.c_contiguous):
+        raise ValueError("a pool's arrays are to be written to")
+    return int(data.__array_interface__["data"][0])
 
 
 def _grouped(rows: I64, keys: npt.NDArray[Any]) -> tuple[I64, I64]:

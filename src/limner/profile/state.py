@@ -19,6 +19,7 @@ from limner.events.arrays import Grow, Vocabulary
 from limner.events.batch import DAY, F64, I64, EventBatch
 from limner.events.log import Position
 from limner.events.raw import DELETE_ITEM, ITEM
+from limner.profile import merging
 from limner.profile.events import TARGET, Events, vocabulary
 from limner.profile.facet import COUNTED, Facet, Lifted, Reader
 from limner.profile.facets.label import Label
@@ -42,6 +43,14 @@ class Folded:
 
     late_users: list[int]
     late_items: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where a facet's fixed columns lie within a record, and their half-lives (`merging`)."""
+
+    spec: I64
+    lives: F64
 
 
 class ProfileState:
@@ -91,6 +100,8 @@ class ProfileState:
         self._records = Grow(self._dtype)
         self._records.fill = self._identity[0]
         self.pools = {facet.name: Pool(facet.map) for facet in self.facets if facet.map is not None}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._bytes: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -210,14 +221,9 @@ class ProfileState:
         columns: Sequence[Column] = self._columns[facet.name]
         if lifted.scattered:
             columns = [column for column in columns if column.name not in lifted.scattered]
-        values: Values = {
-            "n": np.ones(len(touched), dtype=np.uint32),
-            "t": events.time[touched],
-            **lifted.fixed,
-        }
-        if len(touched) == 1:
-            self._merge_rows(facet.name, columns, rows, values)
-        else:
+        values: Values = {"t": events.time[touched], **lifted.fixed}
+        if not self._merged(facet.name, columns, rows, values):
+            values["n"] = np.ones(len(touched), dtype=np.uint32)
             starts = group_starts(rows)
             reduced = reduce_groups(columns, values, np.arange(len(touched)), starts)
             self._merge_rows(facet.name, columns, rows[starts], reduced)
@@ -229,15 +235,27 @@ class ProfileState:
             index, keys, entries = lifted.entries
             self.pools[facet.name].add(events.row[index], keys, entries)
 
+    def _merged(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> bool:
+        """Merge contributions of one event each in the compiled way, if it takes these columns."""
+        if merging.compiled is None or not merging.takes(columns):
+            return False
+        plan = self._plans.get((name, *values))
+        if plan is None:
+            fields: Mapping[str, Any] = self._dtype.fields or {}
+            kept = [fields[self._fields[name][column.name]] for column in columns]
+            dtypes, at = [one[0].base for one in kept], [one[1] for one in kept]
+            plan = _Plan(merging.spec(columns, dtypes, at), merging.lives(columns))
+            self._plans[(name, *values)] = plan
+        if self._bytes.base is not self._records.data:
+            self._bytes = self._records.data.view(np.uint8)
+        merging.compiled.merge_fixed(
+            self._bytes, self.bytes_per_row, rows, plan.spec, plan.lives,
+            merging.given(columns, values),
+        )  # fmt: skip
+        return True
+
     def _merge_rows(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> None:
-        fields = self._fields[name]
-        if len(rows) == 1:  # a live event: the fields of one record are views, written in place
-            record = self._records.data[rows[0] : rows[0] + 1]
-            kept = {column.name: record[fields[column.name]] for column in columns}
-            for column, merged in merge(columns, kept, values).items():
-                kept[column][:] = merged
-            return
-        records = self.records
+        fields, records = self._fields[name], self.records
         kept = {column.name: records[fields[column.name]][rows] for column in columns}
         for column, merged in merge(columns, kept, values).items():
             records[fields[column]][rows] = merged
