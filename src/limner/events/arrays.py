@@ -77,13 +77,14 @@ class Vocabulary:
         """
         if not len(codes):
             return codes
-        if len(values) > len(codes):
-            used = np.unique(codes)
-            used = used[used >= 0]
-            table = np.full(len(values) + 1, -1, dtype=np.int32)
-            table[used] = self.encode([values[code] for code in used])
-            return table[codes]
-        return np.append(self.encode(values), np.int32(-1))[codes]
+        here = np.zeros(len(values) + 1, dtype=bool)
+        here[codes] = True
+        if here[:-1].all():
+            return np.append(self.encode(values), np.int32(-1))[codes]
+        used = here[:-1].nonzero()[0]
+        table = np.full(len(values) + 1, -1, dtype=np.int32)
+        table[used] = self.encode([values[code] for code in used.tolist()])
+        return table[codes]
 
 
 MAPPED = 1 << 18

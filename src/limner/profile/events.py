@@ -39,7 +39,10 @@ _COMPARISONS: dict[str, Callable[[Any, float], Any]] = {
 
 
 class Events:
-    """A batch sorted by user row, with the item version valid at each event's time.
+    """Rows of a batch sorted by user row, with the item version valid at each event's time.
+
+    `at` says which rows of the batch, in their order; None for all of them. Columns are read from
+    the batch when they are asked for, so nobody copies those that no facet reads.
 
     Paths name columns: `event_type`, `value`, `quantity`, `hour`, `weekday`, `properties.NAME`
     and `item.NAME` (an attribute of the item's version).
@@ -54,12 +57,14 @@ class Events:
         catalog: Catalog,
         words: dict[str, Vocabulary],
         timezone: str,
+        at: I64 | None = None,
     ) -> None:
-        self.batch = batch
+        self._batch = batch
+        self._at = at
         self.row = rows
         self.position = positions
         self.item = items
-        self.time = batch.times()
+        self.time = self._here(batch.times())
         self.catalog = catalog
         self._words = words
         self._timezone = timezone
@@ -72,6 +77,15 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def _here(self, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A column of the batch, as the events lie."""
+        return column if self._at is None else column[self._at]
+
+    @property
+    def properties(self) -> list[str]:
+        """Names of the properties that the batch has."""
+        return self._batch.properties
 
     @cached_property
     def version(self) -> I32:
@@ -87,7 +101,8 @@ class Events:
     def codes(self, name: str) -> tuple[I32, list[str]]:
         """A text column of the batch as (codes, values), −1 where null."""
         if name not in self._codes:
-            self._codes[name] = self.batch.codes(name)
+            codes, values = self._batch.codes(name)
+            self._codes[name] = self._here(codes), values
         return self._codes[name]
 
     def weights(self, by_type: Mapping[str, float]) -> F64:
@@ -98,11 +113,11 @@ class Events:
     @cached_property
     def group(self) -> I64:
         """64-bit hash of each event's group; 0 where it has none."""
-        array = self.batch.array("group_id")
+        array = self._batch.array("group_id")
         table = np.append(text_hashes(array.dictionary) >> np.uint64(1), np.uint64(0))
         indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
         codes = indices.to_numpy(zero_copy_only=False)
-        group: I64 = table.astype(np.int64)[codes]
+        group: I64 = table.astype(np.int64)[self._here(codes)]
         return group
 
     @cached_property
@@ -152,10 +167,11 @@ class Events:
     def _condition(self, path: str, wanted: str | float | Sequence[str]) -> Bool:
         if path == "flags":
             bits, some = bits_of(wanted)
-            flags = self.batch.array("flags")
-            if flags.null_count:
-                flags = flags.fill_null(0)
-            touched: Bool = (flags.to_numpy(zero_copy_only=False) & np.uint32(bits)) > 0
+            given = self._batch.array("flags")
+            if given.null_count:
+                given = given.fill_null(0)
+            flags = self._here(given.to_numpy(zero_copy_only=False))
+            touched: Bool = (flags & np.uint32(bits)) > 0
             return touched if some else ~touched
         comparison = _comparison(wanted)
         if comparison is not None:
@@ -215,7 +231,7 @@ class Events:
             return np.ones(len(self))
         if path.startswith("item."):
             return self.catalog.numbers_at(path.removeprefix("item."), self.version)
-        return self.batch.numbers(path)
+        return self._here(self._batch.numbers(path))
 
     def total(self, paths: Sequence[str]) -> F64:
         """The sum of several numeric columns, missing ones as 0."""

@@ -6,7 +6,7 @@ that an event touches few cache lines whatever the number of users; keyed maps l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -47,9 +47,10 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where a facet's fixed columns lie within a record, and their half-lives (`merging`)."""
+    """How fixed columns of a facet merge: where they lie within a record (None: numpy merges)."""
 
-    spec: I64
+    columns: tuple[Column, ...]
+    spec: I64 | None
     lives: F64
 
 
@@ -180,12 +181,13 @@ class ProfileState:
         rows = row_of_code[codes[users]]
         order = np.argsort(rows, kind="stable")
         chosen = users[order]
-        whole = len(chosen) == len(batch) and bool((np.diff(chosen) == 1).all())
-        part = batch if whole else batch.take(chosen)
-        items = self.catalog.intern(*part.codes("item_id"))
+        whole = len(chosen) == len(batch) and bool((chosen[1:] > chosen[:-1]).all())
+        item_codes, item_ids = batch.codes("item_id")
+        items = self.catalog.intern(item_codes[chosen], item_ids)
         events = Events(
-            part, positions[chosen], rows[order], items, self.catalog, self.words, self.timezone
-        )
+            batch, positions[chosen], rows[order], items, self.catalog, self.words, self.timezone,
+            at=None if whole else chosen,
+        )  # fmt: skip
         if not refolding:
             ordinary = events.ordinary
             self.catalog.touch(items[ordinary], events.time[ordinary])
@@ -218,15 +220,20 @@ class ProfileState:
         if not len(touched):
             return
         rows = events.row[touched]
-        columns: Sequence[Column] = self._columns[facet.name]
-        if lifted.scattered:
-            columns = [column for column in columns if column.name not in lifted.scattered]
         values: Values = {"t": events.time[touched], **lifted.fixed}
-        if not self._merged(facet.name, columns, rows, values):
+        plan = self._plan(facet.name, lifted.scattered)
+        if plan.spec is not None and merging.compiled is not None:
+            if self._bytes.base is not self._records.data:
+                self._bytes = self._records.data.view(np.uint8)
+            merging.compiled.merge_fixed(
+                self._bytes, self.bytes_per_row, rows, plan.spec, plan.lives,
+                merging.given(plan.columns, values),
+            )  # fmt: skip
+        else:
             values["n"] = np.ones(len(touched), dtype=np.uint32)
             starts = group_starts(rows)
-            reduced = reduce_groups(columns, values, np.arange(len(touched)), starts)
-            self._merge_rows(facet.name, columns, rows[starts], reduced)
+            reduced = reduce_groups(plan.columns, values, np.arange(len(touched)), starts)
+            self._merge_rows(facet.name, plan.columns, rows[starts], reduced)
         for name, (place, given) in lifted.scattered.items():
             adds = any(c.name == name and c.op == "sum" for c in self._columns[facet.name])
             at = np.add.at if adds else np.maximum.at
@@ -235,24 +242,21 @@ class ProfileState:
             index, keys, entries = lifted.entries
             self.pools[facet.name].add(events.row[index], keys, entries)
 
-    def _merged(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> bool:
-        """Merge contributions of one event each in the compiled way, if it takes these columns."""
-        if merging.compiled is None or not merging.takes(columns):
-            return False
-        plan = self._plans.get((name, *values))
+    def _plan(self, name: str, scattered: Collection[str]) -> _Plan:
+        """How a facet's fixed columns merge, but for those of which an event touches one place."""
+        key = (name, *scattered)
+        plan = self._plans.get(key)
         if plan is None:
-            fields: Mapping[str, Any] = self._dtype.fields or {}
-            kept = [fields[self._fields[name][column.name]] for column in columns]
-            dtypes, at = [one[0].base for one in kept], [one[1] for one in kept]
-            plan = _Plan(merging.spec(columns, dtypes, at), merging.lives(columns))
-            self._plans[(name, *values)] = plan
-        if self._bytes.base is not self._records.data:
-            self._bytes = self._records.data.view(np.uint8)
-        merging.compiled.merge_fixed(
-            self._bytes, self.bytes_per_row, rows, plan.spec, plan.lives,
-            merging.given(columns, values),
-        )  # fmt: skip
-        return True
+            columns = tuple(c for c in self._columns[name] if c.name not in scattered)
+            spec = None
+            if merging.takes(columns):
+                fields: Mapping[str, Any] = self._dtype.fields or {}
+                kept = [fields[self._fields[name][column.name]] for column in columns]
+                spec = merging.spec(
+                    columns, [one[0].base for one in kept], [one[1] for one in kept]
+                )
+            plan = self._plans[key] = _Plan(columns, spec, merging.lives(columns))
+        return plan
 
     def _merge_rows(self, name: str, columns: Sequence[Column], rows: I64, values: Values) -> None:
         fields, records = self._fields[name], self.records

@@ -47,10 +47,10 @@ class Declared:
         names, texts = events.vocabulary(NAMES), events.vocabulary(VALUES)
         index, keys, words = [], [], []
         if len(touched):
-            for attribute in events.batch.properties:
+            for attribute in events.properties:
                 if attribute == EXPIRES:
                     continue
-                found, given = events.batch.codes(PROPERTY + attribute)
+                found, given = events.codes(PROPERTY + attribute)
                 rows = touched[found[touched] >= 0]
                 if len(rows):
                     index.append(rows)
