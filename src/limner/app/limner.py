@@ -103,7 +103,7 @@ if TYPE_CHECKING:
     from limner.model.blend import Blend
     from limner.model.label import Epoch, LabelConfig
 
-SNAPSHOT_EVERY = 250_000
+SNAPSHOT_EVERY = 1_000_000
 """Rows after which a new snapshot is written while recording, at the least: a second or two of
 folding. With many users, who make it dearer, it is a row a user."""
 
