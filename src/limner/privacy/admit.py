@@ -146,14 +146,21 @@ class Admitted:
         return Admitted(raw, pseudonyms, self.ids.take(pa.array(kept, pa.int64())), self.sealed)
 
 
-def admit(raw: RawBatch, keys: Keys, policy: PrivacyConfig, occurrences: Occurrences) -> Admitted:
+def admit(
+    raw: RawBatch,
+    keys: Keys,
+    policy: PrivacyConfig,
+    occurrences: Occurrences,
+    known: dict[str, bytes] | None = None,
+) -> Admitted:
     """Rows under pseudonyms, each with its `digest` and `check`, less what `policy` takes away.
 
     An event is identified by (source, id): its own `source` if it has one, else that of the
     batch. Without an id it is identified by its content and the number of its occurrence in the
     file, which `occurrences` counts: one per file or request. Rows that bring their `digest` and
     `check` (those of a quarantine) keep them. Digests are made of the row as it came, so a
-    changed policy changes no identity.
+    changed policy changes no identity. `known` are pseudonyms that were found before and is added
+    to: for who reads many batches, since a pseudonym takes 3 µs.
     """
     table = raw.table.combine_chunks()
     if "digest" not in table.column_names:
@@ -163,7 +170,7 @@ def admit(raw: RawBatch, keys: Keys, policy: PrivacyConfig, occurrences: Occurre
     ids: list[pa.Array] = []
     for name in ("user_id", "target_user_id"):
         if name in table.column_names:
-            own, coded = _pseudonymise(_column(table, name), keys)
+            own, coded = _pseudonymise(_column(table, name), keys, known)
             pseudonyms += coded.dictionary.to_pylist()
             ids.append(own)
             table = table.set_column(table.column_names.index(name), name, coded)
@@ -213,14 +220,20 @@ def _identify(
     return column, pa.array(checks)
 
 
-def _pseudonymise(column: pa.Array, keys: Keys) -> tuple[pa.Array, pa.Array]:
+def _pseudonymise(
+    column: pa.Array, keys: Keys, known: dict[str, bytes] | None
+) -> tuple[pa.Array, pa.Array]:
     """The different ids of a column, and the column in their pseudonyms; empty is null."""
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = _as_text(coded.dictionary)
     used = np.unique(pc.drop_null(coded.indices).to_numpy(zero_copy_only=False))
     named_ids = zip(used.tolist(), values.take(pa.array(used)).to_pylist(), strict=True)
     ids = {code: user_id for code, user_id in named_ids if user_id and not user_id.isspace()}
-    pseudonyms = {user_id: keys.pseudonym(user_id) for user_id in dict.fromkeys(ids.values())}
+    known = {} if known is None else known
+    for user_id in ids.values():
+        if user_id not in known:
+            known[user_id] = keys.pseudonym(user_id)
+    pseudonyms = {user_id: known[user_id] for user_id in ids.values()}
     places = {user_id: place for place, user_id in enumerate(pseudonyms)}
     table = np.full(len(values) + 1, -1, np.int32)
     for code, user_id in ids.items():

@@ -58,6 +58,10 @@ class _Head(msgspec.Struct, frozen=True):
     told: list[str] = []
 
 
+MOST_KNOWN = 2_000_000
+"""Users whose pseudonyms are remembered, some 200 bytes each."""
+
+
 def worth_it(data: Any) -> bool:
     """Whether this is large enough for a process of its own."""
     if not sys.executable:
@@ -172,7 +176,9 @@ def _buffer(table: pa.Table) -> pa.Buffer:
 def _work(stdin: IO[bytes], stdout: IO[bytes]) -> None:
     work = msgspec.msgpack.decode(_framed(stdin), type=_Work)
     keys, policy = Keys.from_json(work.keys), PrivacyConfig(work.fields)
-    occurrences, seen, refused = Occurrences(), set[bytes](), list[Refused]()
+    occurrences, refused = Occurrences(), list[Refused]()
+    known: dict[str, bytes] = {}
+    seen: set[bytes] = set()
 
     def send(head: _Head, *tables: pa.Table) -> None:
         _frame(stdout, msgspec.msgpack.encode(head))
@@ -184,7 +190,9 @@ def _work(stdin: IO[bytes], stdout: IO[bytes]) -> None:
         data = work.path if work.path is not None else pa.ipc.open_stream(stdin)
         for raw in reading.read(data, work.kind, work.source, refused.append, work.columns,
                                 work.constants, work.where):  # fmt: skip
-            done = admit(raw, keys, policy, occurrences)
+            if len(known) > MOST_KNOWN:
+                known.clear()
+            done = admit(raw, keys, policy, occurrences, known)
             new = {p: n for n, p in enumerate(done.pseudonyms) if p not in seen}
             seen.update(new)
             sealed = keys.seal_all((done.ids[n].as_py(), p) for p, n in new.items())
